@@ -1,0 +1,1 @@
+"""ONNX model to ranges, and ranges to a typed ONNX model."""

@@ -1,0 +1,1 @@
+"""Typed ONNX model to TensorRT engine with manifest."""

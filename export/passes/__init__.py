@@ -1,0 +1,1 @@
+"""Changes that can happen to a graph: one file each."""

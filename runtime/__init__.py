@@ -1,0 +1,37 @@
+"""What a vehicle needs: the contract for pixels, engines, video, and the checks of their answers."""
+
+from .artifacts import Manifest as Manifest
+from .artifacts import atomic_path as atomic_path
+from .artifacts import manifest_path as manifest_path
+from .artifacts import read_manifest as read_manifest
+from .artifacts import sha256_bytes as sha256_bytes
+from .artifacts import sha256_file as sha256_file
+from .artifacts import write_atomically as write_atomically
+from .artifacts import write_with_manifest as write_with_manifest
+from .backends import Backend as Backend
+from .data import Dataset as Dataset
+from .data import Key as Key
+from .data import Sample as Sample
+from .errors import ArtifactError as ArtifactError
+from .errors import BuildError as BuildError
+from .errors import CalibrationError as CalibrationError
+from .errors import CheckpointError as CheckpointError
+from .errors import DataError as DataError
+from .errors import EngineError as EngineError
+from .errors import ExportError as ExportError
+from .errors import MissingDependencyError as MissingDependencyError
+from .errors import ParityError as ParityError
+from .errors import RoadsegError as RoadsegError
+from .errors import SpecError as SpecError
+from .errors import UsageError as UsageError
+from .labels import CAMVID as CAMVID
+from .labels import CITYSCAPES as CITYSCAPES
+from .labels import IGNORE as IGNORE
+from .labels import LabelSet as LabelSet
+from .labels import cityscapes_train_ids as cityscapes_train_ids
+from .labels import label_set as label_set
+from .metrics import ConfusionMatrix as ConfusionMatrix
+from .optional import require as require
+from .progress import track as track
+from .spec import ModelSpec as ModelSpec
+from .spec import Size as Size

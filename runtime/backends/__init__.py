@@ -1,0 +1,3 @@
+"""What can answer for a model: one class per library, one protocol."""
+
+from .protocol import Backend as Backend

@@ -1,0 +1,41 @@
+"""Optional libraries: imported where they are used, named with their extra where they are missing."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from .errors import MissingDependencyError
+
+EXTRAS = {
+    "av": "video",
+    "cv2": "train",
+    "jinja2": "report",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "onnxscript": "export",
+    "onnxsim": "export",
+    "plotly": "report",
+    "pycuda": "tensorrt",
+    "safetensors": "train",
+    "tensorrt": "tensorrt",
+    "tensorrt_rtx": "rtx",
+    "torch": "train",
+}
+"""The extra of setup.cfg that installs a module."""
+
+
+def require(module: str, purpose: str) -> Any:
+    """Import `module`, or say which extra brings it.
+
+    Raises:
+        MissingDependencyError: if it is not installed or fails to load.
+    """
+    try:
+        return importlib.import_module(module)
+    except (ImportError, OSError) as error:
+        extra = EXTRAS[module.partition(".")[0]]
+        raise MissingDependencyError(
+            f"{purpose} needs {module}, which cannot be imported here ({error}). "
+            f"Install it with: pip install 'roadseg[{extra}]'"
+        ) from error

@@ -1,0 +1,68 @@
+"""Progress of anything that takes longer than two seconds, on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
+
+T = TypeVar("T")
+
+QUIET_S = 2.0
+"""Nothing is shown before this."""
+PLAIN_INTERVAL_S = 15.0
+"""Between two lines where standard error is not a terminal."""
+
+
+def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """Yield `items`, showing how far it is and how long it will take.
+
+    A bar on a terminal, a line now and then in a log; nothing for what ends within two seconds.
+
+    Args:
+        items: what to yield.
+        what: shown before the bar, e.g. "calibrate".
+        total: how many there are; taken from `len(items)` where that works.
+    """
+    if total is None:
+        total = len(items) if isinstance(items, Sized) else None
+    yield from (_bar if sys.stderr.isatty() else _lines)(items, what, total)
+
+
+def _bar(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    begun = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=False) as progress:
+        task = progress.add_task(what, total=total, visible=False)
+        for item in items:
+            yield item
+            progress.update(task, advance=1, visible=time.monotonic() - begun > QUIET_S)
+
+
+def _lines(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
+    begun = time.monotonic()
+    due = begun + PLAIN_INTERVAL_S
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now >= due:
+            due = now + PLAIN_INTERVAL_S
+            left = f", {(now - begun) / done * (total - done):.0f} s left" if total else ""
+            print(f"{what}: {done}{f' of {total}' if total else ''}{left}", file=sys.stderr, flush=True)  # noqa: T201
