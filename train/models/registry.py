@@ -1,0 +1,44 @@
+"""Networks by name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+from torch import nn
+
+from roadseg.runtime import UsageError
+
+from .bisenet import BiSeNet
+from .fastscnn import FastSCNN
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "fastscnn": FastSCNN,
+    "bisenet_r18": BiSeNet,
+}
+"""Each takes `classes` and `aux` (whether to build the heads that only training needs)."""
+
+
+def build(name: str, classes: int, aux: bool = False) -> nn.Module:
+    """The network called `name`: a key of MODELS, or "package.module:factory" of one from outside.
+
+    A factory from outside is called without arguments.
+
+    Raises:
+        UsageError: if there is no such network, or it cannot be imported or made.
+    """
+    if name in MODELS:
+        return MODELS[name](classes=classes, aux=aux)
+    module, colon, factory = name.partition(":")
+    if not colon:
+        raise UsageError(
+            f"there is no network {name!r}; known are {', '.join(MODELS)}, and package.module:factory for "
+            "your own."
+        )
+    try:
+        net = getattr(importlib.import_module(module), factory)()
+    except Exception as error:  # whatever code from outside raises
+        raise UsageError(f"{name} cannot be made: {type(error).__name__}: {error}.") from error
+    if not isinstance(net, nn.Module):
+        raise UsageError(f"{name} should return a torch.nn.Module, but returned {type(net).__name__}.")
+    return net
