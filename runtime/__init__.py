@@ -33,5 +33,7 @@ from .labels import label_set as label_set
 from .metrics import ConfusionMatrix as ConfusionMatrix
 from .optional import require as require
 from .progress import track as track
+from .progress import waiting as waiting
 from .spec import ModelSpec as ModelSpec
 from .spec import Size as Size
+from .spec import parse_size as parse_size

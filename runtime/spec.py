@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from .errors import SpecError
+from .errors import SpecError, UsageError
 from .labels import CAMVID, CITYSCAPES, IGNORE, LabelSet
 
 Size = tuple[int, int]
@@ -104,6 +105,21 @@ class ModelSpec:
             return msgspec.json.decode(text, type=ModelSpec)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise SpecError(f"not a ModelSpec: {error}") from error
+
+
+def parse_size(text: str) -> Size:
+    """Rows and columns from text.
+
+    Raises:
+        UsageError: if it is anything but two positive numbers with an x between.
+
+    >>> parse_size("360x480")
+    (360, 480)
+    """
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not match:
+        raise UsageError(f"a size is rows x columns, e.g. 360x480, got {text!r}.")
+    return int(match[1]), int(match[2])
 
 
 def spread_hues(count: int) -> tuple[tuple[int, int, int], ...]:
