@@ -1,0 +1,30 @@
+# make demo and make test set up everything they need from a fresh clone.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint types clean
+
+demo: $(STAMP)
+	$(BIN)/python -m benchmarks.demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	PYTHON=$(CURDIR)/$(BIN)/python .ci/types
+
+clean:
+	rm -rf $(VENV) build dist out *.egg-info
+
+# torch first: a package that asks for any torch would otherwise bring the newest one.
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[export,train,quantize,rtx,video,report,dev]'
+	touch $(STAMP)
