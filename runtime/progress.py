@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
@@ -28,6 +30,41 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
     if total is None:
         total = len(items) if isinstance(items, Sized) else None
     yield from (_bar if sys.stderr.isatty() else _lines)(items, what, total)
+
+
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show that one long call is still at work, and for how long; nothing for what ends within two seconds.
+
+    Args:
+        what: shown before the time, e.g. "build m.plan".
+    """
+    done = threading.Event()
+    shown = threading.Thread(target=_spin if sys.stderr.isatty() else _remind, args=(what, done), daemon=True)
+    shown.start()
+    try:
+        yield
+    finally:
+        done.set()
+        shown.join()
+
+
+def _spin(what: str, done: threading.Event) -> None:
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    if done.wait(QUIET_S):
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task(what, total=None)
+        done.wait()
+
+
+def _remind(what: str, done: threading.Event) -> None:
+    begun = time.monotonic()
+    while not done.wait(PLAIN_INTERVAL_S):
+        print(f"{what}: at work for {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _bar(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
