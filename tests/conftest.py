@@ -5,6 +5,18 @@ from pathlib import Path
 
 import pytest
 
+from roadseg.runtime import EngineError
+from roadseg.runtime.cuda import find_gpu
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none, saying why."""
+    if item.get_closest_marker("gpu"):
+        try:
+            find_gpu()
+        except EngineError as error:
+            pytest.skip(str(error))
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

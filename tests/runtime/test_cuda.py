@@ -1,0 +1,103 @@
+import shutil
+import subprocess
+import threading
+
+import numpy as np
+import pytest
+
+from roadseg.runtime import EngineError
+from roadseg.runtime.cuda import Device, Gpu, find_gpu
+
+DRIVER = """
+#include <string.h>
+int cuInit(unsigned flags) { return INIT; }
+int cuDeviceGet(int *device, int ordinal) { *device = 5 + ordinal; return 0; }
+int cuDeviceGetName(char *name, int size, int device) {
+    strncpy(name, device == 5 ? "Orin" : "?", size);
+    return 0;
+}
+int cuDeviceGetAttribute(int *value, int attribute, int device) {
+    *value = device == 5 ? (attribute == 75 ? 8 : attribute == 76 ? 7 : -1) : -1;  /* cuda.h: compute capability */
+    return 0;
+}
+int cuDriverGetVersion(int *version) { *version = 12060; return 0; }
+int cuGetErrorString(int code, const char **words) {
+    *words = code == 803 ? "system has unsupported driver" : 0;
+    return 0;
+}
+"""
+"""The driver's interface as cuda.h declares it, for a machine that has no driver to ask."""
+
+
+@pytest.fixture
+def driver(tmp_path):
+    """Compiles a driver library whose cuInit gives a certain answer."""
+    compiler = shutil.which("cc") or pytest.skip("no C compiler")
+
+    def compile_driver(init):
+        source, library = tmp_path / "cuda.c", tmp_path / f"libcuda{init}.so"
+        source.write_text(DRIVER)
+        subprocess.run([compiler, "-shared", "-fPIC", f"-DINIT={init}", "-o", library, source], check=True)
+        return str(library)
+
+    return compile_driver
+
+
+def test_without_a_driver_that_is_what_is_said():
+    with pytest.raises(EngineError, match=r"^this machine has no NVIDIA driver \(libcuda\.so\.0 was not found\)$"):
+        find_gpu("libcuda.so.0")
+
+
+def test_a_driver_without_a_gpu_is_told_apart(driver):
+    with pytest.raises(EngineError, match="has an NVIDIA driver but no NVIDIA GPU"):
+        find_gpu(driver(100))
+
+
+def test_a_broken_driver_is_quoted_in_words(driver):
+    with pytest.raises(EngineError, match=r"cannot be used \(system has unsupported driver\)$"):
+        find_gpu(driver(803))
+
+
+def test_a_driver_may_have_no_words(driver):
+    with pytest.raises(EngineError, match=r"cannot be used \(it does not say why\)$"):
+        find_gpu(driver(999))
+
+
+def test_the_first_gpu_is_described(driver):
+    assert find_gpu(driver(0)) == Gpu("Orin", "8.7", "12.6")
+
+
+@pytest.mark.gpu
+def test_a_buffer_comes_back_from_the_gpu_unchanged_from_any_thread():
+    pytest.importorskip("pycuda")
+    with Device() as cuda:
+        buffer = cuda.allocate((3, 5), np.float32)
+    sent = np.arange(15, dtype=np.float32).reshape(3, 5)
+    buffer.host[:] = sent
+
+    def round_trip():
+        with cuda:
+            cuda.upload(buffer)
+            cuda.synchronize()
+            buffer.host[:] = 0
+            cuda.download(buffer)
+            cuda.synchronize()
+
+    thread = threading.Thread(target=round_trip)
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(buffer.host, sent)
+    cuda.close()
+
+
+@pytest.mark.gpu
+def test_workers_share_one_context_and_have_a_stream_each():
+    driver = pytest.importorskip("pycuda.driver")
+    first, second = Device(), Device()
+    with first:
+        context = driver.Context.get_current()
+    with second:
+        assert driver.Context.get_current() == context
+    assert first.stream != second.stream
+    first.close()
+    second.close()
