@@ -50,6 +50,10 @@ class Dataset(Protocol):
     @property
     def keys(self) -> tuple[Key, ...]: ...
 
+    @property
+    def fingerprint(self) -> str:
+        """Another one whenever a frame, a label or their order may have changed; nothing is decoded for it."""
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...

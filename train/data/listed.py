@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from roadseg.runtime import Key, LabelSet, Sample
+from roadseg.runtime import Key, LabelSet, Sample, sha256_bytes
 
 from .images import read_sample
 
@@ -39,6 +39,12 @@ class ListedDataset:
     @cached_property
     def keys(self) -> tuple[Key, ...]:
         return tuple(listing.key for listing in self.listings)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        files = [path for listing in self.listings for path in (listing.frame, listing.labels) if path]
+        states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return sha256_bytes(repr((self.name, self.split, states)).encode())
 
     def __len__(self) -> int:
         return len(self.listings)

@@ -28,7 +28,7 @@ def test_label_ids_become_train_ids_and_the_group_is_the_city(cityscapes_root):
 
 def test_a_missing_label_file_is_named(cityscapes_root):
     (cityscapes_root / "gtFine" / "val" / "bonn" / "bonn_000001_000019_gtFine_labelIds.png").unlink()
-    with pytest.raises(DataError, match="bonn_000001_000019_gtFine_labelIds.png is missing"):
+    with pytest.raises(DataError, match=r"bonn_000001_000019_gtFine_labelIds\.png is missing"):
         open_cityscapes(cityscapes_root, "val")
 
 
