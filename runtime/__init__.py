@@ -30,10 +30,17 @@ from .labels import IGNORE as IGNORE
 from .labels import LabelSet as LabelSet
 from .labels import cityscapes_train_ids as cityscapes_train_ids
 from .labels import label_set as label_set
+from .latency import Latency as Latency
+from .latency import measure as measure
 from .metrics import ConfusionMatrix as ConfusionMatrix
 from .optional import require as require
+from .parity import Evaluation as Evaluation
+from .parity import ParityReport as ParityReport
+from .parity import compare as compare
+from .parity import evaluate as evaluate
 from .progress import track as track
 from .progress import waiting as waiting
+from .segmenter import Segmenter as Segmenter
 from .spec import ModelSpec as ModelSpec
 from .spec import Size as Size
 from .spec import parse_size as parse_size

@@ -1,0 +1,70 @@
+"""Pixels before and after a model, in numpy: what a graph with `io` "tensor" leaves to its caller, and resizing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .optional import require
+from .spec import ModelSpec, Size
+
+PADDING = 127
+"""Grey of the bars around a letterboxed frame."""
+
+
+def normalise(frames: npt.NDArray[np.uint8], spec: ModelSpec) -> npt.NDArray[np.float32]:
+    """Frames `(N, H, W, 3)` uint8 RGB as the network was trained on them, `(N, 3, H, W)` float32."""
+    ordered = frames[..., ::-1] if spec.channels == "bgr" else frames
+    mean, std = np.array(spec.mean, np.float64), np.array(spec.std, np.float64)
+    scale, shift = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+    return np.ascontiguousarray((ordered * scale + shift).transpose(0, 3, 1, 2))
+
+
+def classify(logits: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint8]:
+    """Train ids `(N, H, W)` uint8 of logits `(N, classes, H, W)`; the lowest class where several tie."""
+    return logits.argmax(axis=1).astype(np.uint8)
+
+
+def fit(frame: npt.NDArray[np.uint8], spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    """Bring a frame `(h, w, 3)` of any size to the model's, by `spec.resize`."""
+    if frame.shape[:2] == spec.size:
+        return frame
+    rows, columns = inner_size(_size(frame), spec)
+    cv2 = require("cv2", "resizing frames")
+    shrinks = rows < frame.shape[0]
+    resized = cv2.resize(frame, (columns, rows), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    top, left = (spec.height - rows) // 2, (spec.width - columns) // 2
+    fitted = np.full((*spec.size, 3), PADDING, np.uint8)
+    fitted[top : top + rows, left : left + columns] = resized
+    return fitted
+
+
+def unfit(labels: npt.NDArray[np.uint8], spec: ModelSpec, size: Size) -> npt.NDArray[np.uint8]:
+    """Bring labels of a fitted frame, `(height, width)`, back to the frame's `size`; nearest neighbour."""
+    if labels.shape == size:
+        return labels
+    rows, columns = inner_size(size, spec)
+    top, left = (spec.height - rows) // 2, (spec.width - columns) // 2
+    inner = labels[top : top + rows, left : left + columns]
+    # Centre of each target pixel, in source pixels.
+    y = ((np.arange(size[0]) + 0.5) * rows / size[0]).astype(int)
+    x = ((np.arange(size[1]) + 0.5) * columns / size[1]).astype(int)
+    return np.ascontiguousarray(inner[y[:, None], x])
+
+
+def inner_size(size: Size, spec: ModelSpec) -> Size:
+    """Rows and columns that a frame of `size` takes up in the model's input.
+
+    >>> inner_size((720, 1280), ModelSpec("tiny", 512, 512, resize="letterbox"))
+    (288, 512)
+    """
+    if spec.resize == "stretch":
+        return spec.size
+    factor = min(spec.height / size[0], spec.width / size[1])
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def _size(frame: npt.NDArray[np.uint8]) -> Size:
+    return frame.shape[0], frame.shape[1]
