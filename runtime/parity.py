@@ -237,7 +237,7 @@ def bootstrap_drop(
 
 
 def mean_iou(draws: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """mIoU of each draw: `(draws, frames)` multiplicities and `(frames, C, C + 1)` counts give `(draws,)`."""
+    """Mean IoU of each draw: `(draws, frames)` multiplicities and `(frames, C, C + 1)` counts give `(draws,)`."""
     flat = draws.astype(np.float64) @ counts.reshape(len(counts), -1)
     summed = flat.reshape(len(draws), *counts.shape[1:])
     hits = np.diagonal(summed, axis1=1, axis2=2)

@@ -1,4 +1,4 @@
-"""Pixels before and after a model, in numpy: what a graph with `io` "tensor" leaves to its caller, and resizing."""
+"""Pixels before and after a model, in numpy: what a graph with `io` "tensor" leaves to its caller; resizing."""
 
 from __future__ import annotations
 
