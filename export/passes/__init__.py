@@ -1,1 +1,9 @@
 """Changes that can happen to a graph: one file each."""
+
+from .broadcast_upsample import BroadcastUpsample as BroadcastUpsample
+from .canonicalize import Canonicalize as Canonicalize
+from .fold_batchnorm import FoldBatchNorm as FoldBatchNorm
+from .lower_adaptive_pool import LowerAdaptivePool as LowerAdaptivePool
+from .name_by_module import NameByModule as NameByModule
+from .protocol import Pass as Pass
+from .simplify import Simplify as Simplify
