@@ -73,6 +73,6 @@ def choose_flavour(compute_capability: str | None) -> FlavourName:
 
 
 def hash_inputs(model: Model, settings: Settings) -> dict[str, str]:
-    """SHA-256 of every file the plan was made from."""
+    """SHA-256 of every file the plan was made from; of the timing cache as the build left it."""
     files = {"ranges": settings.ranges, "timing_cache": settings.timing_cache}
     return {"onnx": model.sha256} | {role: sha256_file(path) for role, path in files.items() if path}

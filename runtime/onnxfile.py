@@ -30,8 +30,9 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         ArtifactError: if the file is missing, cut short, not ONNX, or of an opset outside `OPSETS`.
     """
     load = require("onnx", f"reading {path}").load_model_from_string
+    data = read_bytes(path)
     try:
-        model: onnx.ModelProto = load(read_bytes(path))
+        model: onnx.ModelProto = load(data)
     except Exception as error:  # protobuf's DecodeError, by whichever implementation is installed
         raise ArtifactError(f"{path} is not an ONNX model, or was cut short. Export it again.") from error
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None)

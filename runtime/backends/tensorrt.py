@@ -57,7 +57,7 @@ class TensorRTBackend:
     def close(self) -> None:
         """Free the GPU memory; the backend cannot be called any more."""
         with self._cuda:
-            self._context = self._engine = None
+            self._context = self._engine = self._runtime = None
         self._cuda.close()
 
     def _answer(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

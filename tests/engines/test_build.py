@@ -85,6 +85,11 @@ def test_a_truncated_model_is_refused(save_segmenter, tmp_path):
         build(model, tmp_path / "m.plan", flavour="rtx")
 
 
+def test_a_missing_model_is_said_to_be_missing(tmp_path):
+    with pytest.raises(ArtifactError, match=r"m\.onnx cannot be read: No such file"):
+        build(tmp_path / "m.onnx", tmp_path / "m.plan", flavour="rtx")
+
+
 @without_gpu
 def test_auto_is_tensorrt_rtx_where_there_is_no_gpu(save_segmenter, tmp_path):
     build(save_segmenter(), tmp_path / "m.plan", compute_capability="8.6")
@@ -134,6 +139,8 @@ def test_an_engine_answers_as_onnxruntime_does(save_segmenter, tmp_path, spec, f
 
     model, plan = save_segmenter(precision, batch="N"), tmp_path / "m.plan"
     build(model, plan, flavour=flavour, settings=Settings(max_batch=2))
+    if find_gpu().compute_capability not in read_plan(plan)[1].compute_capabilities:
+        pytest.skip(f"{FLAVOURS[flavour].title} does not build for {find_gpu()}")
     frames = np.random.default_rng(1).integers(0, 256, (3, *spec.size, 3), np.uint8)
     backend = (TensorRTRTXBackend if flavour == "rtx" else TensorRTBackend)(plan)
     labels = backend(frames)
