@@ -80,7 +80,7 @@ class TensorRTBackend:
     def _deserialize(self) -> Any:
         library = require(FLAVOURS[self.flavour].module, f"opening {self._path}")
         self._logger = logger(library)
-        self._runtime = library.Runtime(self._logger)  # kept, because it has to outlive the engine
+        self._runtime: Any = library.Runtime(self._logger)  # kept, because it has to outlive the engine
         engine = self._runtime.deserialize_cuda_engine(read_bytes(self._path))
         if engine is None:
             raise EngineError(f"{self._path} cannot be opened: {self._complaint()}")
