@@ -109,12 +109,13 @@ class Network:
         parser = self.library.OnnxParser(self.network, self.logger)
         if not parser.parse(self.model.data):
             problems = [self._problem(parser.get_error(i)) for i in range(parser.num_errors)]
-            raise BuildError(f"{self.title} cannot build {self.model.path}: {' '.join(dict.fromkeys(problems))}")
+            said = " ".join(dict.fromkeys(problems)) or in_plain_words(self.logger.take())
+            raise BuildError(f"{self.title} cannot build {self.model.path}: {said}")
         return parser
 
     def _problem(self, error: Any) -> str:
         operator, name = locate(error, self.model)
-        where = f"op {operator}" + (f" (node {name!r})" if name else "")
+        where = f"op {operator}" + (f" (node {name!r})" if name else "") if operator else "the model"
         reason = in_plain_words([error.desc()])
         if error.code() == self.library.ErrorCode.UNSUPPORTED_NODE or not reason or "Plugin not found" in reason:
             # TensorRT speaks of a plugin for any op it lacks (https://github.com/onnx/onnx-tensorrt/issues/800).
@@ -129,13 +130,21 @@ class Network:
         self.config.add_optimization_profile(profile)
 
     def _describe(self, tensor: Any) -> TensorInfo:
+        if tensor.dtype.name not in DTYPES:
+            raise BuildError(
+                f"{self.model.path}: {tensor.name} is {tensor.dtype.name}, but inputs and outputs of an engine are "
+                f"{', '.join(DTYPES.values())}. Export the network with `roadseg export`."
+            )
         return TensorInfo(tensor.name, DTYPES[tensor.dtype.name], tuple(tensor.shape))
 
 
 def locate(error: Any, model: Model) -> tuple[str, str]:
-    """Op type and node name a parser's error is about; TensorRT 8 gives only the node's place in the graph."""
+    """Op type and node name a parser's error is about, "" where it is about none."""
     if hasattr(error, "node_name"):
         return error.node_operator(), error.node_name()
+    # TensorRT 8 tells only the node's place in the graph, -1 for none.
+    if error.node() < 0:
+        return "", ""
     node = model.graph.node[error.node()]
     return node.op_type, node.name
 

@@ -57,7 +57,7 @@ class TensorRTBackend:
     def close(self) -> None:
         """Free the GPU memory; the backend cannot be called any more."""
         with self._cuda:
-            self._context = self._engine = self._runtime = None
+            self._context = self._engine = None
         self._cuda.close()
 
     def _answer(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -80,7 +80,7 @@ class TensorRTBackend:
     def _deserialize(self) -> Any:
         library = require(FLAVOURS[self.flavour].module, f"opening {self._path}")
         self._logger = logger(library)
-        self._runtime: Any = library.Runtime(self._logger)  # kept, because it has to outlive the engine
+        self._runtime = library.Runtime(self._logger)  # kept, because it has to outlive the engine
         engine = self._runtime.deserialize_cuda_engine(read_bytes(self._path))
         if engine is None:
             raise EngineError(f"{self._path} cannot be opened: {self._complaint()}")

@@ -65,6 +65,17 @@ def test_a_transposed_uint8_input_is_explained_without_a_cuda_error(graph, refus
     assert "cuda" not in message.lower()
 
 
+def test_an_output_that_is_no_label_map_is_refused(graph, save, tmp_path):
+    graph.add("Cast", ["frames"], "pixels", to=TensorProto.FLOAT)
+    graph.add("ArgMax", ["pixels"], "labels", axis=3, keepdims=0)
+    model = graph.model()
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    with pytest.raises(
+        BuildError, match="labels is INT64, but inputs and outputs of an engine are uint8, float32"
+    ):
+        build(save(model), tmp_path / "m.plan", flavour="rtx", compute_capability="8.6")
+
+
 @pytest.mark.parametrize(
     "message",
     [
