@@ -132,8 +132,8 @@ class Network:
     def _describe(self, tensor: Any) -> TensorInfo:
         if tensor.dtype.name not in DTYPES:
             raise BuildError(
-                f"{self.model.path}: {tensor.name} is {tensor.dtype.name}, but inputs and outputs of an engine are "
-                f"{', '.join(DTYPES.values())}. Export the network with `roadseg export`."
+                f"{self.model.path}: {tensor.name} is {tensor.dtype.name}, but inputs and outputs of a plan are "
+                f"one of {', '.join(DTYPES.values())}. Export the network with `roadseg export`."
             )
         return TensorInfo(tensor.name, DTYPES[tensor.dtype.name], tuple(tensor.shape))
 

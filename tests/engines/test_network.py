@@ -71,7 +71,7 @@ def test_an_output_that_is_no_label_map_is_refused(graph, save, tmp_path):
     model = graph.model()
     model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
     with pytest.raises(
-        BuildError, match="labels is INT64, but inputs and outputs of an engine are uint8, float32"
+        BuildError, match="labels is INT64, but inputs and outputs of a plan are one of uint8, float32"
     ):
         build(save(model), tmp_path / "m.plan", flavour="rtx", compute_capability="8.6")
 
