@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import cv2
 import numpy as np
@@ -48,7 +49,8 @@ class Augmentation:
         x = grey + (x - grey) * saturation
         mean = x.mean()
         x = (mean + (x - mean) * contrast) * brightness
-        return np.clip(np.rint(x), 0, 255).astype(np.uint8)
+        recoloured: Frame = np.clip(np.rint(x), 0, 255).astype(np.uint8)
+        return recoloured
 
 
 def crop_scaled(
@@ -67,9 +69,13 @@ def crop_scaled(
     ]
     frame = np.pad(frame[window], (*pad, (0, 0)), constant_values=127)
     labels = np.pad(labels[window], pad, constant_values=IGNORE)
-    size = (crop[1], crop[0])
-    shrink = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    return cv2.resize(frame, size, interpolation=shrink), cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+    shrinks = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    return _resized(frame, crop, shrinks), _resized(labels, crop, cv2.INTER_NEAREST)
+
+
+def _resized(image: Frame, size: Size, interpolation: int) -> Frame:
+    resized: Any = cv2.resize(image, (size[1], size[0]), interpolation=interpolation)
+    return np.asarray(resized, np.uint8)
 
 
 def _offset(length: int, window: int, rng: np.random.Generator) -> int:

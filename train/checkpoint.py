@@ -23,9 +23,11 @@ from roadseg.runtime import (
     sha256_file,
     write_atomically,
 )
-from roadseg.runtime.onnxfile import PROVENANCE_KEY, SPEC_KEY
 
 from .models import build
+
+METADATA_KEY = "roadseg"
+"""Of the safetensors header: JSON of the ModelSpec and the provenance."""
 
 SHIPPED = {"camvid": "fastscnn_camvid.safetensors", "scenes": "fastscnn_scenes.safetensors"}
 """Checkpoints in train/weights/, by the name `--weights` takes."""
@@ -43,10 +45,8 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint atomically; the same checkpoint gives the same bytes."""
-    metadata = {
-        SPEC_KEY: checkpoint.spec.to_json(),
-        PROVENANCE_KEY: json.dumps(checkpoint.provenance, sort_keys=True),
-    }
+    # One entry only: safetensors writes several in an order that changes from process to process.
+    metadata = {METADATA_KEY: json.dumps([checkpoint.spec.to_json(), checkpoint.provenance], sort_keys=True)}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(checkpoint.weights.items())}
     write_atomically(path, safetensors.torch.save(weights, metadata))
 
@@ -66,14 +66,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a safetensors file, or was cut short ({error}).") from error
-    if SPEC_KEY not in metadata:
+    if METADATA_KEY not in metadata:
         raise CheckpointError(
             f"{path} holds weights but no ModelSpec, so nothing says how frames were normalised. "
             "Give the spec with --spec."
         )
-    return Checkpoint(
-        ModelSpec.from_json(metadata[SPEC_KEY]), weights, json.loads(metadata.get(PROVENANCE_KEY, "{}"))
-    )
+    spec, provenance = json.loads(metadata[METADATA_KEY])
+    return Checkpoint(ModelSpec.from_json(spec), weights, provenance)
 
 
 def find_checkpoint(name: str) -> Path:

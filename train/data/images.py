@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -74,7 +75,7 @@ def _decode(path: Path, flags: int) -> npt.NDArray[np.uint8]:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if _is_complete(data) else None
+    image: Any = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if _is_complete(data) else None
     if image is None:
         raise DataError(f"{path} is not an image that can be read, or was cut short. Replace it or take it out.")
     decoded: npt.NDArray[np.uint8] = image

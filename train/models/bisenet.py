@@ -80,7 +80,8 @@ class AttentionRefinement(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv_3x3(x)
-        return x * self.channel_attention(global_average(x))
+        weights: Tensor = self.channel_attention(global_average(x))
+        return x * weights
 
 
 class FeatureFusion(nn.Module):
@@ -98,7 +99,8 @@ class FeatureFusion(nn.Module):
 
     def forward(self, spatial: Tensor, context: Tensor) -> Tensor:
         x = self.conv_1x1(torch.cat([spatial, context], dim=1))
-        return x + x * self.channel_attention(global_average(x))
+        weights: Tensor = self.channel_attention(global_average(x))
+        return x + x * weights
 
 
 class Head(nn.Module):

@@ -66,7 +66,7 @@ def choose_light(dice: Dice) -> Light:
 def choose_air(dice: Dice, light: Light) -> Air:
     """Weather that suits the light."""
     weather = dice.weigh(WEATHERS)
-    reach = {"clear": dice.between(260, 700), "rain": dice.between(90, 200), "fog": dice.between(18, 60)}
+    reach = {"clear": dice.between(260, 700), "rain": dice.between(90, 200), "fog": dice.between(10, 42)}
     return Air(
         weather,
         haze=_mix(light.sky_low, (128, 132, 138) if not light.lamps else (38, 40, 48), dice.between(0.1, 0.5)),

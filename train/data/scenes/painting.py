@@ -42,6 +42,8 @@ PAINTERS: dict[type[Thing], Callable[[Painter, Any], None]] = {
     Wall: paint_wall,
 }
 """How each kind of thing is painted."""
+CLOSE_M = 2.5
+"""Flat figures closer than this would fill the picture; we would have passed or run into them."""
 OVERHANG_M = 4.0
 """How far crowns and arms reach beyond the foot."""
 THIN = (Cycle, Lamp, Person, Sign, Signal)
@@ -85,8 +87,9 @@ def visible(things: Sequence[Thing], camera: Camera) -> list[Thing]:
     """Those in front of the camera and near enough to matter."""
 
     def matters(thing: Thing) -> bool:
-        reach = THIN_M if isinstance(thing, THIN) else VIEW_M
-        return camera.depth(thing.far) > NEAR_M and camera.depth(thing.near) < reach
+        if isinstance(thing, THIN):
+            return CLOSE_M < camera.depth(thing.z) < THIN_M
+        return camera.depth(thing.far) > NEAR_M and camera.depth(thing.near) < VIEW_M
 
     return [thing for thing in things if matters(thing) and _in_view(thing, camera)]
 
