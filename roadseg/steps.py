@@ -43,7 +43,7 @@ class Steps:
         outputs: Sequence[Path],
         action: Callable[[], object],
     ) -> None:
-        """Do `action` unless it was done with the same settings and inputs and its outputs are still as it left them.
+        """Do `action`, unless it was done with the same settings and inputs and left what is still there.
 
         Args:
             name: of the step, unique in the folder.
@@ -79,3 +79,14 @@ def step_key(settings: Mapping[str, Any], inputs: Sequence[Path]) -> str:
     """Hash of settings, the content of input files, and the version of roadseg."""
     hashes = [sha256_file(path) for path in inputs]
     return sha256_bytes(msgspec.json.encode([__version__, dict(settings), hashes], order="deterministic"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, atomically."""
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what `write_json` wrote."""
+    value: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+    return value

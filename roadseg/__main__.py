@@ -1,0 +1,5 @@
+"""`python -m roadseg` is the command `roadseg`."""
+
+from roadseg.cli import main
+
+main()

@@ -1,0 +1,337 @@
+"""The command `roadseg`: parse, call one public function, print what it returned.
+
+JSON goes to standard output alone, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage,
+3 parity beyond budget.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from roadseg import __version__
+from roadseg.runtime import RoadsegError, Size, parse_size
+
+app = typer.Typer(
+    help="From a PyTorch road-scene segmentation network to a checked TensorRT engine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Io(str, enum.Enum):
+    """What a model takes and returns."""
+
+    frame = "frame"
+    tensor = "tensor"
+
+
+class Precision(str, enum.Enum):
+    """Of a typed graph."""
+
+    fp16 = "fp16"
+    int8 = "int8"
+
+
+class Method(str, enum.Enum):
+    """How ranges are taken from what was seen."""
+
+    entropy = "entropy"
+    minmax = "minmax"
+
+
+class Flavour(str, enum.Enum):
+    """Which TensorRT builds."""
+
+    auto = "auto"
+    tensorrt = "tensorrt"
+    rtx = "rtx"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Data = Annotated[str, typer.Option(help="kind:path with kind cityscapes, camvid, folder or scenes.")]
+Split = Annotated[str, typer.Option(help="Split of the data set.")]
+Out = Annotated[Path, typer.Option(help="File to write.")]
+Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+Force = Annotated[bool, typer.Option(help="Allow images of a validation split.")]
+MaybeSize = Annotated[str | None, typer.Option(help="Rows x columns, e.g. 360x480.")]
+
+
+@app.callback()
+def root(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+) -> None:
+    """From a PyTorch road-scene segmentation network to a checked TensorRT engine."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr, force=True
+    )
+    logging.getLogger("roadseg").setLevel(logging.INFO)
+
+
+@app.command()
+def train(
+    net: Annotated[str, typer.Option(help="Key of roadseg.train.MODELS.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Checkpoint to write, .safetensors.")],
+    size: Annotated[str, typer.Option(help="Rows x columns of the model, e.g. 360x480.")],
+    val_split: Annotated[str, typer.Option(help="Split to measure; empty for none.")] = "val",
+    split: Split = "train",
+    recipe: Annotated[Path | None, typer.Option(help="TOML file with fields of Recipe to change.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="In place of the recipe's.")] = None,
+    seed: Seed = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read frames.")] = 1,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
+    keep: Annotated[bool, typer.Option(help="Hold frames in memory once read or generated.")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on from where the same run was interrupted.")] = True,
+    json: Json = False,
+) -> None:
+    """Train a network; the whole state is kept after every epoch."""
+    from roadseg.train import Run, open_data, recipe_for
+    from roadseg.train import train as fit
+
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    run = Run(net, parse_size(size), recipe_for(net, recipe, epochs), seed)
+    val = open_data(data, val_split) if val_split else None
+    checkpoint = fit(run, open_data(data, split), out, val=val, workers=workers, keep=keep, resume=resume)
+    emit({"out": out, **checkpoint.provenance}, json)
+
+
+@app.command()
+def export(
+    net: Annotated[str, typer.Option(help="Key of roadseg.train.MODELS, or package.module:factory.")],
+    weights: Annotated[str, typer.Option(help="Checkpoint file, or the name of one that ships: camvid, scenes.")],
+    out: Out,
+    size: MaybeSize = None,
+    spec: Annotated[
+        Path | None, typer.Option(help="TOML file with the ModelSpec, for weights without one.")
+    ] = None,
+    io: Annotated[Io, typer.Option(help="Camera frames to labels, or normalised tensors to logits.")] = Io.frame,
+    batch: Annotated[int, typer.Option(min=0, help="Frames per call; 0 leaves it open.")] = 1,
+    data: Annotated[str | None, typer.Option(help="Compare with PyTorch on frames of this data set.")] = None,
+    split: Split = "val",
+    json: Json = False,
+) -> None:
+    """Export a network to ONNX and check it against PyTorch."""
+    from roadseg.exporting import export_network
+
+    report = export_network(
+        net,
+        weights,
+        out,
+        size=parse_size(size) if size else None,
+        spec_file=spec,
+        io=io.value,
+        batch=batch or None,
+        data=data,
+        split=split,
+    )
+    emit(report, json)
+
+
+@app.command()
+def calibrate(
+    model: Path,
+    data: Data,
+    out: Out,
+    split: Split = "train",
+    count: Annotated[int, typer.Option(min=1, help="Images to take.")] = 64,
+    method: Method = Method.entropy,
+    seed: Seed = 0,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Collect the ranges of an ONNX model's tensors on calibration images."""
+    from roadseg import calib
+    from roadseg.train import open_data
+
+    emit(
+        calib.calibrate(
+            model, open_data(data, split), out=out, count=count, method=method.value, seed=seed, force=force
+        ),
+        json,
+    )
+
+
+@app.command()
+def quantize(
+    model: Path,
+    precision: Annotated[Precision, typer.Option(help="fp16 needs no ranges.")],
+    out: Out,
+    ranges: Annotated[Path | None, typer.Option(help="What `roadseg calibrate` wrote.")] = None,
+    json: Json = False,
+) -> None:
+    """Write the typed ONNX model: casts for FP16, Q/DQ nodes for INT8."""
+    from roadseg import calib
+
+    emit(calib.quantize(model, precision.value, ranges=ranges, out=out), json)
+
+
+@app.command()
+def build(
+    model: Path,
+    out: Out,
+    flavour: Flavour = Flavour.auto,
+    compute_capability: Annotated[
+        str | None, typer.Option(help="Of the GPU to build for, e.g. 8.6; this machine's where it has one.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Build an engine with its manifest."""
+    from roadseg import engines
+
+    emit(engines.build(model, out, flavour=flavour.value, compute_capability=compute_capability), json)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(help="Checkpoint, ONNX file or plan; or the name of a shipped checkpoint.")
+    ],
+    data: Data,
+    split: Split = "val",
+    size: MaybeSize = None,
+    json: Json = False,
+) -> None:
+    """Measure a model's mIoU."""
+    from roadseg import runtime
+    from roadseg.train import open_data
+
+    segmenter = open_model(model, parse_size(size) if size else None)
+    emit(runtime.evaluate(segmenter, open_data(data, split)).as_json(), json)
+
+
+@app.command()
+def parity(
+    reference: Annotated[str, typer.Argument(help="Checkpoint, ONNX file or plan.")],
+    candidate: Annotated[str, typer.Argument(help="What must be as good as the reference.")],
+    data: Data,
+    split: Split = "val",
+    budget: Annotated[float, typer.Option(min=0, help="mIoU that may be lost, in percentage points.")] = 0.1,
+    json: Json = False,
+) -> None:
+    """Compare a candidate with its reference; leaves with 3 when it is beyond the budget."""
+    from roadseg import runtime
+    from roadseg.train import open_data
+
+    second = open_model(candidate)
+    first = open_model(reference, second.spec.size)
+    report = runtime.compare(first, second, open_data(data, split))
+    emit(report.as_json(budget), json)
+    report.raise_for_parity(budget)
+
+
+@app.command()
+def run(
+    model: Annotated[str, typer.Argument(help="Checkpoint, ONNX file or plan.")],
+    source: Annotated[
+        str,
+        typer.Option(
+            help="Video file, folder of images, camera (/dev/video0), rtsp:// address, or scenes:frames=96,seed=1."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Labelled video to write, .mp4.")],
+    size: MaybeSize = None,
+    blend: Annotated[float, typer.Option(min=0, max=1, help="Share of the label colours in the picture.")] = 0.5,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
+    json: Json = False,
+) -> None:
+    """Label a video."""
+    from roadseg.drives import open_drive
+    from roadseg.runtime import video
+
+    segmenter = open_model(model, parse_size(size) if size else None)
+    emit(video.run(segmenter, open_drive(source), out, blend=blend, max_frames=max_frames), json)
+
+
+@app.command()
+def inspect(file: Path, json: Json = False) -> None:
+    """Say what a checkpoint, ONNX model, ranges file or plan is and where it came from."""
+    from roadseg.inspect import describe
+
+    emit(describe(file), json)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Say what this machine can do, and what to install for the rest."""
+    from roadseg.doctor import examine
+
+    emit(examine(), json)
+
+
+@app.command()
+def pipeline(
+    config: Annotated[Path, typer.Argument(help="TOML file; see docs/pipeline.md.")], json: Json = False
+) -> None:
+    """Run every step of a TOML file; a step whose inputs have not changed is not run again."""
+    from roadseg.pipeline import run_pipeline
+
+    emit(run_pipeline(config), json)
+
+
+def open_model(name: str, size: Size | None = None) -> Any:
+    """A Segmenter for a file, or for a checkpoint that ships with roadseg."""
+    from roadseg.runtime import Segmenter
+
+    if not Path(name).suffix:
+        from roadseg.train import find_checkpoint
+
+        return Segmenter.open(find_checkpoint(name), size=size)
+    return Segmenter.open(Path(name), size=size)
+
+
+def emit(result: Any, as_json: bool) -> None:
+    """Print a result: JSON on standard output, or a table on standard error."""
+    plain = msgspec.to_builtins(result, enc_hook=str)
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(plain).decode() + "\n")
+        return
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for key, value in flatten(plain):
+        table.add_row(key, value)
+    console.print(table)
+
+
+def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested mappings as rows of dotted key and text.
+
+    >>> flatten({"a": {"b": 1.5}, "c": [1, 2]})
+    [('a.b', '1.5'), ('c', '1, 2')]
+    """
+    if isinstance(value, dict):
+        return [row for k, v in value.items() for row in flatten(v, f"{prefix}.{k}" if prefix else str(k))]
+    if isinstance(value, list):
+        return [(prefix, ", ".join(str(item) for item in value))]
+    return [(prefix, f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value))]
+
+
+def main() -> None:
+    """Run the command; every expected failure is one sentence and its exit code."""
+    try:
+        app()
+    except RoadsegError as error:
+        console.print(f"roadseg: {error}", markup=False)
+        sys.exit(error.exit_code)
+    except Exception as error:  # a bug of ours; a user gets a sentence, a developer the traceback
+        if os.environ.get("ROADSEG_DEBUG"):
+            raise
+        console.print(
+            f"roadseg {__version__} failed in a way it should not: {type(error).__name__}: {error}. "
+            "Set ROADSEG_DEBUG=1 for the traceback, and report it.",
+            markup=False,
+        )
+        sys.exit(1)

@@ -1,0 +1,338 @@
+"""All steps from one TOML file: network to ONNX, ranges, typed models, parity, engines, video, report.
+
+Every step writes into the folder `out`, is recorded there, and is not run again while its settings, inputs and
+outputs stay as they were; so an interrupted pipeline goes on where it was. Paths are relative to the TOML file.
+docs/pipeline.md shows every setting.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from roadseg import calib, engines, runtime
+from roadseg.runtime import (
+    Dataset,
+    ParityError,
+    Segmenter,
+    Size,
+    parse_size,
+)
+from roadseg.runtime.settings import read_settings
+from roadseg.train import find_checkpoint, open_data
+
+from .exporting import export_network
+from .steps import Steps, read_json, write_json
+
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """[network]: what is exported."""
+
+    net: str
+    """Key of roadseg.train.MODELS, or package.module:factory."""
+    weights: str
+    """File, or name of a shipped checkpoint."""
+    size: str
+    """Rows x columns, e.g. "360x480"."""
+    spec: str = ""
+    """TOML file with the ModelSpec, for weights that carry none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """[data]: frames to calibrate on and to measure on, as kind:path."""
+
+    calibration: str
+    evaluation: str
+    calibration_split: str = "train"
+    evaluation_split: str = "val"
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrationConfig:
+    """[calibration]: see `roadseg calibrate`."""
+
+    count: int = 64
+    method: Literal["entropy", "minmax"] = "entropy"
+    seed: int = 0
+    force: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class EnginesConfig:
+    """[engines]: built for every precision whose parity holds."""
+
+    flavour: Literal["auto", "tensorrt", "rtx"] = "rtx"
+    compute_capabilities: tuple[str, ...] = ("8.6",)
+    """Empty for this machine's own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BudgetConfig:
+    """[budget]: mIoU each model may lose against PyTorch, in percentage points."""
+
+    fp32: float = 0.01
+    fp16: float = 0.05
+    int8: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoConfig:
+    """[video]: a drive to label."""
+
+    source: str
+    """File, folder of images or address; "scenes:frames=96,seed=1" for a generated drive."""
+    precision: Precision = "int8"
+    max_frames: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineConfig:
+    """A whole pipeline."""
+
+    network: NetworkConfig
+    data: DataConfig
+    out: str = "out"
+    """Folder for everything that is made."""
+    title: str = "Road-scene segmentation"
+    precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+    calibration: CalibrationConfig = dataclasses.field(default_factory=CalibrationConfig)
+    engines: EnginesConfig = dataclasses.field(default_factory=EnginesConfig)
+    budget: BudgetConfig = dataclasses.field(default_factory=BudgetConfig)
+    video: VideoConfig | None = None
+    latency_frames: int = 20
+    """Frames each backend is timed on; 0 for no timing."""
+    report: bool = True
+    """Whether to write report.html."""
+
+
+def run_pipeline(path: Path) -> dict[str, Any]:
+    """Run what a TOML file describes; returns what was made, with the verdict on every model.
+
+    Raises:
+        UsageError: if the file is missing or has a wrong setting.
+        ParityError: at the end, if a model lost more than its budget; no engine is built from that one.
+    """
+    return Pipeline(read_settings(path, PipelineConfig), path).run()
+
+
+class Pipeline:
+    """One run of a pipeline; each method is a step, in the order of `run`."""
+
+    def __init__(self, config: PipelineConfig, file: Path) -> None:
+        self.config = config
+        self.file = file
+        self.base = file.resolve().parent
+        self.out = self.base / config.out
+        self.steps = Steps(self.out)
+
+    def run(self) -> dict[str, Any]:
+        """Every step; see `run_pipeline`."""
+        self.export()
+        if "int8" in self.config.precisions:
+            self.calibrate()
+        verdicts = {}
+        for precision in self.config.precisions:
+            self.quantize(precision)
+            verdicts[precision] = self.parity(precision)
+        kept = [precision for precision, verdict in verdicts.items() if verdict["within_budget"]]
+        plans = [self.build(precision, cc) for precision in kept for cc in self._compute_capabilities]
+        if self.config.latency_frames:
+            self.latency()
+        if self.config.video:
+            self.video(self.config.video)
+        if self.config.report:
+            self.report(plans)
+        failed = [precision for precision in verdicts if precision not in kept]
+        if failed:
+            raise ParityError(" ".join(self._sentence(precision, verdicts[precision]) for precision in failed))
+        return {"out": self.out, "parity": verdicts, "engines": [plan.name for plan in plans]}
+
+    def export(self) -> None:
+        """Network to FP32 ONNX, compared with PyTorch on frames of the evaluation data."""
+        network, data = self.config.network, self.config.data
+        spec_file = self.base / network.spec if network.spec else None
+
+        def action() -> None:
+            export_network(
+                network.net,
+                str(self.checkpoint),
+                self.model("fp32"),
+                size=self.size,
+                spec_file=spec_file,
+                data=self._located(data.evaluation),
+                split=data.evaluation_split,
+            )
+
+        inputs = [self.checkpoint, *([spec_file] if spec_file else [])]
+        settings = {"network": network, "data": self.evaluation.fingerprint}
+        self._step("export", settings, inputs, [self.model("fp32")], action)
+
+    def calibrate(self) -> None:
+        """Ranges of the FP32 model on calibration images."""
+        dataset = self.calibration
+
+        def action() -> None:
+            calib.calibrate(
+                self.model("fp32"), dataset, out=self.ranges, **dataclasses.asdict(self.config.calibration)
+            )
+
+        settings = {"calibration": self.config.calibration, "data": dataset.fingerprint}
+        outputs = [self.ranges, runtime.manifest_path(self.ranges)]
+        self._step("calibrate", settings, [self.model("fp32")], outputs, action)
+
+    def quantize(self, precision: Precision) -> None:
+        """The typed model of one precision; FP32 is what export wrote."""
+        if precision == "fp32":
+            return
+        ranges = self.ranges if precision == "int8" else None
+        inputs = [self.model("fp32"), *([ranges] if ranges else [])]
+
+        def action() -> None:
+            calib.quantize(self.model("fp32"), precision, ranges=ranges, out=self.model(precision))
+
+        self._step(f"quantize-{precision}", {}, inputs, [self.model(precision)], action)
+
+    def parity(self, precision: Precision) -> dict[str, Any]:
+        """The verdict on one model against PyTorch, all frames of the evaluation data."""
+        out = self.verdict(precision)
+        budget = getattr(self.config.budget, precision)
+
+        def action() -> None:
+            report = runtime.compare(self.reference, Segmenter.open(self.model(precision)), self.evaluation)
+            write_json(out, report.as_json(budget))
+
+        settings = {"budget": budget, "data": self.evaluation.fingerprint}
+        self._step(f"parity-{precision}", settings, [self.checkpoint, self.model(precision)], [out], action)
+        return read_json(out)
+
+    def build(self, precision: Precision, compute_capability: str | None) -> Path:
+        """An engine for one compute capability, or for this machine's GPU."""
+        target = f"_sm{compute_capability.replace('.', '')}" if compute_capability else ""
+        plan = self.out / f"model_{precision}{target}.plan"
+        flavour = self.config.engines.flavour
+
+        def action() -> None:
+            engines.build(self.model(precision), plan, flavour=flavour, compute_capability=compute_capability)
+
+        settings = {"flavour": flavour, "compute_capability": compute_capability}
+        outputs = [plan, runtime.manifest_path(plan)]
+        self._step(f"build-{plan.stem}", settings, [self.model(precision)], outputs, action)
+        return plan
+
+    def latency(self) -> None:
+        """Time from frame to labels in every backend that runs here."""
+        from .timing import time_models
+
+        def action() -> None:
+            models = {f"ONNX {p.upper()}": self.model(p) for p in self.config.precisions}
+            rows = time_models(
+                {"PyTorch FP32": self.checkpoint, **models}, self.evaluation, self.config.latency_frames, self.size
+            )
+            write_json(self.latency_file, rows)
+
+        inputs = [self.checkpoint, *(self.model(p) for p in self.config.precisions)]
+        self._step("latency", {"frames": self.config.latency_frames}, inputs, [self.latency_file], action)
+
+    def video(self, video: VideoConfig) -> None:
+        """A labelled drive."""
+        from roadseg.runtime.video import run
+
+        from .drives import open_drive
+
+        model = self.model(video.precision)
+
+        def action() -> None:
+            source = video.source if ":" in video.source else str(self.base / video.source)
+            report = run(Segmenter.open(model), open_drive(source), self.video_file, max_frames=video.max_frames)
+            write_json(self.video_report_file, report)
+
+        self._step("video", {"video": video}, [model], [self.video_file, self.video_report_file], action)
+
+    def report(self, plans: list[Path]) -> None:
+        """One page that shows it all."""
+        from .report import write_report
+        from .results import collect
+
+        write_report(collect(self, plans), self.out / "report.html")
+
+    @functools.cached_property
+    def checkpoint(self) -> Path:
+        """The weights' file."""
+        inside = self.base / self.config.network.weights
+        return inside if inside.is_file() else find_checkpoint(self.config.network.weights)
+
+    @functools.cached_property
+    def size(self) -> Size:
+        """Of every model here."""
+        return parse_size(self.config.network.size)
+
+    @functools.cached_property
+    def calibration(self) -> Dataset:
+        """Where calibration images come from."""
+        return open_data(self._located(self.config.data.calibration), self.config.data.calibration_split)
+
+    @functools.cached_property
+    def evaluation(self) -> Dataset:
+        """What every model is measured on."""
+        return open_data(self._located(self.config.data.evaluation), self.config.data.evaluation_split)
+
+    @functools.cached_property
+    def reference(self) -> Segmenter:
+        """PyTorch, at the models' size."""
+        return Segmenter.open(self.checkpoint, size=self.size)
+
+    @property
+    def ranges(self) -> Path:
+        """What calibration wrote."""
+        return self.out / "model.ranges"
+
+    @property
+    def latency_file(self) -> Path:
+        """Samples of every backend."""
+        return self.out / "latency.json"
+
+    @property
+    def video_file(self) -> Path:
+        """The labelled drive."""
+        return self.out / "labelled.mp4"
+
+    @property
+    def video_report_file(self) -> Path:
+        """How fast the drive was labelled."""
+        return self.out / "video.json"
+
+    def verdict(self, precision: Precision) -> Path:
+        """What the parity of one precision found."""
+        return self.out / f"parity_{precision}.json"
+
+    def model(self, precision: Precision) -> Path:
+        """The ONNX file of one precision."""
+        return self.out / f"model_{precision}.onnx"
+
+    @property
+    def _compute_capabilities(self) -> tuple[str | None, ...]:
+        return self.config.engines.compute_capabilities or (None,)
+
+    def _located(self, data: str) -> str:
+        """`kind:path` with the path taken from the configuration's folder."""
+        kind, _, rest = data.partition(":")
+        return data if kind == "scenes" or not rest else f"{kind}:{self.base / rest}"
+
+    def _sentence(self, precision: Precision, verdict: dict[str, Any]) -> str:
+        return (
+            f"{precision.upper()} lost {verdict['miou_drop']:.2f} mIoU, its budget is "
+            f"{getattr(self.config.budget, precision):.2f}."
+        )
+
+    def _step(
+        self, name: str, settings: dict[str, Any], inputs: list[Path], outputs: list[Path], action: Any
+    ) -> None:
+        self.steps.run(name, msgspec.to_builtins(settings), inputs, outputs, action)

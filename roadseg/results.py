@@ -1,0 +1,99 @@
+"""What a pipeline made, gathered from its folder for the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from roadseg.runtime import Segmenter, read_manifest
+from roadseg.runtime.onnxfile import PROVENANCE_KEY, load_onnx, metadata
+from roadseg.runtime.plan import PlanDetails
+
+from .report import EngineRow, LatencyRow, Picture, ReportData, Stage
+from .steps import read_json
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
+
+REFERENCE = "PyTorch FP32"
+PICTURES = 3
+"""Frames shown."""
+
+
+def collect(pipeline: Pipeline, plans: list[Path]) -> ReportData:
+    """Everything that the report shows of a finished pipeline."""
+    verdicts = {precision: read_json(pipeline.verdict(precision)) for precision in pipeline.config.precisions}
+    reference = next(iter(verdicts.values()))["reference"]
+    kind = pipeline.evaluation.name.partition(":")[0]
+    return ReportData(
+        title=pipeline.config.title,
+        spec=pipeline.reference.spec,
+        provenance=provenance(pipeline),
+        data=f"{kind} {pipeline.evaluation.split}, {reference['frames']} frames",
+        stages=(
+            Stage(REFERENCE, reference["miou"], reference["per_class_iou"]),
+            *(stage(precision, verdict) for precision, verdict in verdicts.items()),
+        ),
+        engines=tuple(engine_row(plan) for plan in plans),
+        latencies=latencies(pipeline.latency_file) if pipeline.config.latency_frames else (),
+        pictures=pictures(pipeline),
+        video=pipeline.video_file if pipeline.config.video else None,
+        video_report=read_json(pipeline.video_report_file) if pipeline.config.video else None,
+        commands=(f"roadseg pipeline {pipeline.file.name}",),
+    )
+
+
+def stage(precision: str, verdict: dict[str, Any]) -> Stage:
+    """One model's row, from what `ParityReport.as_json` says."""
+    low, high = verdict["ci95"]
+    return Stage(
+        f"ONNX {precision.upper()}",
+        verdict["miou_candidate"],
+        verdict["candidate"]["per_class_iou"],
+        verdict["pixel_agreement"],
+        verdict["miou_drop"],
+        None if low is None or high is None else (low, high),
+        verdict["budget"],
+        verdict["within_budget"],
+    )
+
+
+def engine_row(plan: Path) -> EngineRow:
+    """One engine's row, from its manifest."""
+    details = read_manifest(plan, "plan").details_as(PlanDetails)
+    capabilities = ", ".join(details.compute_capabilities)
+    return EngineRow(
+        plan.name, details.flavour, details.version, capabilities, details.precision, plan.stat().st_size
+    )
+
+
+def latencies(path: Path) -> tuple[LatencyRow, ...]:
+    """Every backend's samples."""
+    return tuple(
+        LatencyRow(name, tuple(row["samples_ms"]), row["conditions"]) for name, row in read_json(path).items()
+    )
+
+
+def pictures(pipeline: Pipeline) -> tuple[Picture, ...]:
+    """A few frames, evenly spread over the evaluation data, as every model sees them."""
+    models = {f"ONNX {p.upper()}": Segmenter.open(pipeline.model(p)) for p in pipeline.config.precisions}
+    segmenters = {REFERENCE: pipeline.reference, **models}
+    dataset = pipeline.evaluation
+    count = min(PICTURES, len(dataset))
+    samples = [dataset[(2 * i + 1) * len(dataset) // (2 * count)] for i in range(count)]
+    return tuple(
+        Picture(
+            sample.key.name,
+            sample.frame,
+            sample.labels,
+            {name: segmenter.segment_fitted(sample.frame) for name, segmenter in segmenters.items()},
+        )
+        for sample in samples
+    )
+
+
+def provenance(pipeline: Pipeline) -> dict[str, str]:
+    """What the exported model says of its origin."""
+    entries = metadata(load_onnx(pipeline.model("fp32")))
+    return {str(key): str(value) for key, value in json.loads(entries.get(PROVENANCE_KEY, "{}")).items()}
