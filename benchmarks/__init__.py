@@ -1,0 +1,1 @@
+"""Runs that take long or show much: the demo, and studies whose results are kept under results/."""
