@@ -95,7 +95,7 @@ def scene_video(seed: int, frames: int, size: Size = SIZE) -> Iterator[Sample]:
     """Drive through one world, with traffic, at FPS frames per second."""
     dice = Dice(seed, len(COUNTS))
     light, air = _plan_sky(dice)
-    seconds, speed = frames / FPS, dice.between(6, 10)
+    seconds, speed = frames / FPS, dice.between(5, 8)
     drive = Drive(seconds * speed, seconds, speed)
     world = plan_world(dice, drive)
     start = _plan_camera(dice, world.street, size)

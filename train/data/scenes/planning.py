@@ -400,7 +400,7 @@ def _plan_traffic(dice: Dice, street: Street, drive: Drive) -> Iterator[Thing]:
     own = street.lanes[street.oncoming]
     for i, lane in enumerate(street.lanes):
         oncoming = i < street.oncoming
-        speed = -dice.between(6, 11) if oncoming else drive.speed + (0 if lane == own else dice.between(-2, 2))
+        speed = -dice.between(5, 8) if oncoming else drive.speed + (0 if lane == own else dice.between(-2, 2))
         gap = dice.between(11, 60)
         z = dice.between(13, 28) if lane == own else dice.between(-4, 14)
         reach = drive.end + max(0.0, drive.seconds * -speed)
@@ -439,7 +439,7 @@ def _plan_crossings(dice: Dice, street: Street, drive: Drive) -> Iterator[Thing]
 def _plan_trams(dice: Dice, street: Street, drive: Drive) -> Iterator[Thing]:
     if street.track is None:
         return
-    speed, color, trim = -dice.between(6, 10), dice.pick(LIVERY), dice.pick(LIVERY)
+    speed, color, trim = -dice.between(5, 8), dice.pick(LIVERY), dice.pick(LIVERY)
     z, reach = dice.between(8, 40), drive.end + drive.seconds * 10
     while z < reach:
         length = dice.pick((18.0, 27.0, 27.0))
