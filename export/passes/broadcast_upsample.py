@@ -42,8 +42,7 @@ def _broadcast(graph: ir.Graph, resize: ir.Node) -> None:
             consumer.replace_input_with(index, pixel)
     if full.uses() or full.is_graph_output():
         size = constant(graph, f"{resize.name}.shape", np.array([1, 1, *(static_size(full) or ())]))
-        expand = node("Expand", [pixel, size], (resize.name or "").removesuffix("Resize") + "Expand", pixel)
-        replace(resize, [expand])
+        replace(resize, [node("Expand", [pixel, size], resize, "broadcast")])
     else:
         graph.remove(resize, safe=True)
 

@@ -27,13 +27,13 @@ def constant_array(value: ir.Value | None) -> npt.NDArray[Any] | None:
 
 
 def node(
-    op_type: str, inputs: list[ir.Value | None], name: str, like: ir.Value, **attributes: int | float | list[int]
+    op_type: str, inputs: list[ir.Value | None], old: ir.Node, role: str, **attributes: int | float | list[int]
 ) -> ir.Node:
-    """A node of the default domain with one output of the element type of `like`."""
-    output = ir.Value(name=name, type=like.type)
-    return ir.Node(
-        "", op_type, inputs, [ir.Attr(k, *_typed(v)) for k, v in attributes.items()], outputs=[output], name=name
-    )
+    """A node of the default domain that helps to replace `old`, with an output of its type, named by `role`."""
+    name = f"{old.name}.{role}"
+    output = ir.Value(name=f"{name}.0", type=old.outputs[0].type)
+    typed = [ir.Attr(key, *_typed(value)) for key, value in attributes.items()]
+    return ir.Node("", op_type, inputs, typed, outputs=[output], name=name)
 
 
 def replace(old: ir.Node, new: list[ir.Node]) -> None:

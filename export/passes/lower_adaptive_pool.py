@@ -58,25 +58,24 @@ class LowerAdaptivePool:
 
 
 def _mean(pool: ir.Node, x: ir.Value) -> ir.Node:
-    assert pool.graph is not None
-    axes = constant(pool.graph, f"{pool.name}.axes", np.array([-2, -1]))
-    return node("ReduceMean", [x, axes], _beside(pool, "ReduceMean"), x, keepdims=1)
+    return node("ReduceMean", [x, _constant(pool, "axes", np.array([-2, -1]))], pool, "mean", keepdims=1)
 
 
 def _strided(pool: ir.Node, x: ir.Value, window: list[int]) -> ir.Node:
-    return node("AveragePool", [x], _beside(pool, "AveragePool"), x, kernel_shape=window, strides=window)
+    return node("AveragePool", [x], pool, "strided", kernel_shape=window, strides=window)
 
 
 def _matmuls(pool: ir.Node, x: ir.Value, size: tuple[int, int], bins: tuple[int, ...]) -> list[ir.Node]:
-    assert pool.graph is not None
     dtype = ir.DataType.FLOAT if x.dtype is None else x.dtype
     rows, columns = (pool_matrix(s, b).astype(dtype.numpy()) for s, b in zip(size, bins, strict=True))
-    name = _beside(pool, "MatMul")
-    left = node("MatMul", [constant(pool.graph, f"{pool.name}.rows", rows), x], name, x)
-    right = node(
-        "MatMul", [left.outputs[0], constant(pool.graph, f"{pool.name}.columns", columns.T)], name + "_columns", x
-    )
+    left = node("MatMul", [_constant(pool, "rows", rows), x], pool, "by_rows")
+    right = node("MatMul", [left.outputs[0], _constant(pool, "columns", columns.T)], pool, "by_columns")
     return [left, right]
+
+
+def _constant(pool: ir.Node, role: str, array: npt.NDArray[Any]) -> ir.Value:
+    assert pool.graph is not None
+    return constant(pool.graph, f"{pool.name}.{role}", array)
 
 
 def pool_matrix(size: int, bins: int) -> npt.NDArray[np.float64]:
@@ -94,10 +93,6 @@ def pool_matrix(size: int, bins: int) -> npt.NDArray[np.float64]:
         window = slice(i * size // bins, -(-(i + 1) * size // bins))
         matrix[i, window] = 1 / (window.stop - window.start)
     return matrix
-
-
-def _beside(pool: ir.Node, op_type: str) -> str:
-    return (pool.name or "").removesuffix(OP_TYPE) + op_type
 
 
 def _schema() -> onnx.defs.OpSchema:

@@ -11,10 +11,10 @@ SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 class NameByModule:
-    """Name every node after the path of the module that computes it: `/ppm/conv1/conv/0/Conv`.
+    """Name every node after the path of the module that computes it: `/ppm/conv1/conv/0/Conv#17`.
 
-    Handles: nodes that carry torch's `name_scopes`, which all nodes of a fresh export do. Values get names that
-    cannot meet each other; `Canonicalize` gives the final ones, numbered in canonical order.
+    Handles: nodes that carry torch's `name_scopes`, which all nodes of a fresh export do. The number keeps the
+    names of nodes and values apart; `Canonicalize` gives the final ones, numbered in canonical order.
 
     Leaves: nodes without it, subgraphs, and the names of graph inputs, outputs and weights.
     """
@@ -28,10 +28,10 @@ class NameByModule:
         for count, node in enumerate(model.graph):
             if SCOPES not in node.metadata_props:
                 continue
-            node.name = f"{self._scope(ast.literal_eval(node.metadata_props[SCOPES]))}/{node.op_type}"
+            node.name = f"{self._scope(ast.literal_eval(node.metadata_props[SCOPES]))}/{node.op_type}#{count}"
             for index, output in enumerate(node.outputs):
                 if not output.is_graph_output():
-                    output.name = f"{node.name}#{count}.{index}"
+                    output.name = f"{node.name}.{index}"
             changed = True
         return model, changed
 

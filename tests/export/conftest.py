@@ -16,12 +16,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # nets.py is also imported by a 
 
 from nets import CLASSES
 
-SPEC = ModelSpec("mongrel", height=44, width=60, classes=CLASSES)
 
-
-@pytest.fixture
+@pytest.fixture(scope="session")
 def spec() -> ModelSpec:
-    return SPEC
+    return ModelSpec("mongrel", height=44, width=60, classes=CLASSES)
 
 
 @pytest.fixture(autouse=True)

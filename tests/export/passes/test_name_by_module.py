@@ -20,7 +20,7 @@ def test_a_node_is_called_after_its_module(graph, scopes, name):
     model.graph[0].metadata_props[SCOPES] = str(scopes)
     model, changed = NameByModule("logits.net")(model)
     assert changed
-    assert model.graph[0].name == name
+    assert model.graph[0].name == f"{name}#0"
     assert model.graph.outputs[0].name == "y"
 
 

@@ -1,0 +1,242 @@
+"""Is the model well formed, will TensorRT take it, and does it answer as the network does?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+
+from roadseg.runtime import ExportError, MissingDependencyError, ModelSpec, require, track
+from roadseg.runtime.backends.torch import FrameNet, Normalise, TensorNet
+from roadseg.runtime.messages import in_plain_words, logger
+
+Frames = npt.NDArray[np.uint8]
+
+MIN_AGREEMENT = 0.9999
+"""Share of pixels that must get the same label as in PyTorch."""
+MAX_LOGIT_ERROR = 1e-3
+"""Largest difference of a logit from PyTorch's, as a share of the largest logit (at least 1)."""
+SYNTHETIC_FRAMES = 2
+"""Frames to compare on where none are given."""
+
+UNSUPPORTED_OPS = frozenset(
+    {
+        "AffineGrid", "Bernoulli", "BitShift", "CenterCropPad", "Col2Im", "Compress", "ConcatFromSequence",
+        "ConvInteger", "DFT", "DeformConv", "Det", "DynamicQuantizeLinear", "MatMulInteger", "MaxRoiPool",
+        "MaxUnpool", "Multinomial", "Optional", "QLinearConv", "QLinearMatMul", "SequenceAt",
+        "SequenceConstruct", "SplitToSequence", "Unique",
+    }
+)  # fmt: skip
+"""Ops that TensorRT's parser refuses whatever their inputs are; a test asks TensorRT-RTX about each."""
+RESIZE_TRANSFORMATIONS = frozenset(
+    {"align_corners", "asymmetric", "half_pixel", "pytorch_half_pixel", "tf_half_pixel_for_nn"}
+)
+"""All that TensorRT's Resize knows (onnxOpCheckers.cpp, checkResize)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """How a model's answers differ from PyTorch's."""
+
+    frames: int
+    pixels: int
+    agreement: float
+    """Share of pixels with the same label, 0 to 1."""
+    max_logit_error: float | None
+    """Largest absolute difference; None where the model answers with labels."""
+    max_logit: float
+    """Largest absolute logit of PyTorch; 0 where the model answers with labels."""
+
+    def raise_for_difference(self, name: str) -> None:
+        """Raise ExportError if the model is not the network."""
+        if self.agreement < MIN_AGREEMENT:
+            raise ExportError(
+                f"{name}: ONNX Runtime and PyTorch give the same label to {self.agreement:.4%} of {self.pixels} "
+                f"pixels in {self.frames} frames; at least {MIN_AGREEMENT:.2%} is expected. Nothing was written."
+            )
+        allowed = MAX_LOGIT_ERROR * max(1.0, self.max_logit)
+        if self.max_logit_error is not None and not self.max_logit_error <= allowed:
+            raise ExportError(
+                f"{name}: ONNX Runtime's logits differ from PyTorch's by up to {self.max_logit_error:.2g}; "
+                f"at most {allowed:.2g} is expected for logits up to {self.max_logit:.3g}. Nothing was written."
+            )
+
+
+def check_structure(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the shapes of all its values.
+
+    Raises:
+        ExportError: if ONNX's checker or its strict shape inference refuses it, or the image is not used.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"the exported graph is not valid ONNX: {error}") from error
+    source = model.graph.input[0].name
+    if not any(source in node.input for node in model.graph.node):
+        raise ExportError(
+            f"the network's answer does not depend on its input: nothing in the graph reads {source}."
+        )
+    return inferred
+
+
+def lint(model: onnx.ModelProto) -> tuple[str, ...]:
+    """What TensorRT will not take, one sentence per node.
+
+    Where tensorrt_rtx is installed its parser decides, which needs no GPU; elsewhere a table of known gaps does.
+    """
+    try:
+        trt = require("tensorrt_rtx", "asking TensorRT's parser")
+    except MissingDependencyError:
+        return tuple(known_gaps(model, "TensorRT").values())
+    library = f"TensorRT-RTX {'.'.join(trt.__version__.split('.')[:2])}"
+    return tuple(parser_messages(model, trt, library).values())
+
+
+def known_gaps(model: onnx.ModelProto, library: str) -> dict[str, str]:
+    """What TensorRT is known not to take, by node name."""
+    functions = {(function.domain, function.name) for function in model.functions}
+    uint8 = {i.name for i in model.graph.input if i.type.tensor_type.elem_type == onnx.TensorProto.UINT8}
+    gaps = {}
+    for node in model.graph.node:
+        if (node.domain, node.op_type) in functions:
+            continue
+        if reason := _op_gap(node) or (_resize_gap(node) if node.op_type == "Resize" else _uint8_gap(node, uint8)):
+            gaps[node.name] = f"{node.op_type} ({node.name}): {reason} unsupported by {library}."
+    return gaps
+
+
+def _op_gap(node: onnx.NodeProto) -> str:
+    if node.domain not in ("", "ai.onnx") or node.op_type in UNSUPPORTED_OPS:
+        return "op"
+    return "indices" if node.op_type == "MaxPool" and len(node.output) > 1 else ""
+
+
+def _resize_gap(node: onnx.NodeProto) -> str:
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    transformation = attributes.get("coordinate_transformation_mode", b"half_pixel").decode()
+    policy = attributes.get("keep_aspect_ratio_policy", b"stretch").decode()
+    if transformation not in RESIZE_TRANSFORMATIONS:
+        return f"coordinate_transformation_mode {transformation}"
+    if attributes.get("antialias", 0):
+        return "antialias"
+    return "" if policy == "stretch" else f"keep_aspect_ratio_policy {policy}"
+
+
+def _uint8_gap(node: onnx.NodeProto, uint8: set[str]) -> str:
+    return "uint8 in anything but a Cast" if node.op_type != "Cast" and uint8.intersection(node.input) else ""
+
+
+def parser_messages(model: onnx.ModelProto, trt: Any, library: str) -> dict[str, str]:
+    """What TensorRT's parser says against a model, by node name, in our words where `known_gaps` has them."""
+    log = logger(trt)
+    network = trt.Builder(log).create_network(0)
+    parser = trt.OnnxParser(network, log)
+    parser.supports_model_v2(model.SerializeToString())
+    log.take()
+    known = known_gaps(model, library)
+    errors = [parser.get_error(i) for i in range(parser.num_errors)]
+    return {e.node_name(): known.get(e.node_name()) or _plain(e, library) for e in errors}
+
+
+def _plain(error: Any, library: str) -> str:
+    node = f"{error.node_operator()} ({error.node_name()})"
+    reason = in_plain_words([error.desc()])
+    # The parser takes every op it does not know for a plugin that somebody forgot.
+    if not reason or "plugin" in reason.lower():
+        return f"{node}: op unsupported by {library}."
+    return f"{node}: unsupported by {library}: {reason}"
+
+
+def compare(
+    net: nn.Module, spec: ModelSpec, model: onnx.ModelProto, frames: Iterable[Frames], batch: int | None
+) -> Comparison:
+    """Run the network in PyTorch and the model in ONNX Runtime on the same frames.
+
+    Args:
+        net: in evaluation mode, on the CPU.
+        spec: of `model`.
+        model: what was made of `net`.
+        frames: `(H, W, 3)` uint8 RGB of the spec's size.
+        batch: frames per call of `model`; None where any number goes.
+
+    Raises:
+        ExportError: if ONNX Runtime cannot run the model, or there are no frames.
+        SpecError: if a frame has another size or type.
+    """
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes, one per status code
+        raise ExportError(f"{spec.name}: ONNX Runtime cannot open the exported model: {error}") from error
+    ask = _ask_labels if spec.io == "frame" else _ask_logits
+    batches = track(_batched(frames, spec, batch), "compare with PyTorch")
+    parts = [ask(net, spec, session, group) for group in batches]
+    if not parts:
+        raise ExportError(f"{spec.name}: there are no frames to compare the model with PyTorch on.")
+    pixels = sum(p.pixels for p in parts)
+    errors = [p.max_logit_error for p in parts if p.max_logit_error is not None]
+    return Comparison(
+        sum(p.frames for p in parts),
+        pixels,
+        sum(p.agreement * p.pixels for p in parts) / pixels,
+        float(np.max(errors)) if errors else None,
+        max(p.max_logit for p in parts),
+    )
+
+
+def _ask_labels(
+    net: nn.Module, spec: ModelSpec, session: onnxruntime.InferenceSession, frames: Frames
+) -> Comparison:
+    with torch.inference_mode():
+        expected = FrameNet(net, spec)(torch.from_numpy(frames)).numpy()
+    (labels,) = session.run(None, {"frames": frames})
+    return Comparison(len(frames), labels.size, float(np.mean(labels == expected)), None, 0.0)
+
+
+def _ask_logits(
+    net: nn.Module, spec: ModelSpec, session: onnxruntime.InferenceSession, frames: Frames
+) -> Comparison:
+    with torch.inference_mode():
+        images = Normalise(spec)(torch.from_numpy(frames))
+        expected = TensorNet(net, spec)(images).numpy()
+    (logits,) = session.run(None, {"images": images.numpy()})
+    labels = logits.argmax(1)
+    agreement = float(np.mean(labels == expected.argmax(1)))
+    error = float(np.max(np.abs(logits - expected)))
+    return Comparison(len(frames), labels.size, agreement, error, float(np.max(np.abs(expected))))
+
+
+def _batched(frames: Iterable[Frames], spec: ModelSpec, batch: int | None) -> Iterator[Frames]:
+    """Batches for the model; an open one gets pairs, a fixed one is filled by repeating the last frame."""
+    group: list[Frames] = []
+    for frame in frames:
+        spec.check_frames(frame[None])
+        group.append(frame)
+        if len(group) == (batch or 2):
+            yield np.stack(group)
+            group = []
+    if group:
+        yield np.stack(group + group[-1:] * ((batch or len(group)) - len(group)))
+
+
+def synthetic_frames(spec: ModelSpec, count: int = SYNTHETIC_FRAMES) -> Iterator[Frames]:
+    """Frames of smooth noise, coarse and fine, the same ones every time."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(count):
+        noise = torch.stack([_noise(spec, pitch, generator) for pitch in (64, 16, 4)]).mean(0)
+        frame: Frames = (255 * noise).to(torch.uint8).numpy()
+        yield frame
+
+
+def _noise(spec: ModelSpec, pitch: int, generator: torch.Generator) -> torch.Tensor:
+    """`(H, W, 3)` of 0 to 1, interpolated between random colours `pitch` pixels apart."""
+    colours = torch.rand(1, 3, spec.height // pitch + 2, spec.width // pitch + 2, generator=generator)
+    return nn.functional.interpolate(colours, spec.size, mode="bilinear")[0].permute(1, 2, 0).contiguous()

@@ -1,0 +1,131 @@
+"""From a PyTorch network to the graph that torch's exporter writes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from roadseg.runtime import ExportError, ModelSpec, SpecError
+from roadseg.runtime.backends.torch import FrameNet, TensorNet, main_output
+
+from .passes.lower_adaptive_pool import TRANSLATION
+
+TENSORS = {"frame": ("frames", "labels"), "tensor": ("images", "logits")}
+"""Names of input and output by `ModelSpec.io`."""
+NET_PATH = {"frame": "logits.net", "tensor": "net"}
+"""Where the network sits in the module that is traced."""
+LIBRARIES = {"torch", "onnxscript", "onnx_ir"}
+"""Folders whose lines say nothing about what is wrong with a network."""
+
+
+def trace(net: nn.Module, spec: ModelSpec, batch: int | None, opset: int) -> ir.Model:
+    """Write `net` with its pre- and post-processing as a graph, not yet simplified.
+
+    Args:
+        net: in evaluation mode, on the CPU.
+        spec: its `io` decides what is around the network.
+        batch: frames per call; None leaves it open.
+        opset: of the default ONNX domain.
+
+    Raises:
+        ExportError: if the network fails, returns no logits, or does what a graph cannot.
+    """
+    check_output(net, spec, batch)
+    whole = FrameNet(net, spec) if spec.io == "frame" else TensorNet(net, spec)
+    source, answer = TENSORS[spec.io]
+    try:
+        with quiet():
+            program = torch.onnx.export(
+                whole.eval(),
+                (_example(spec, batch),),
+                dynamo=True,
+                verbose=False,
+                optimize=False,  # its fusions forget which module a node belongs to
+                opset_version=opset,
+                input_names=[source],
+                output_names=[answer],
+                dynamic_shapes=None if batch else ({0: torch.export.Dim("batch")},),
+                custom_translation_table=TRANSLATION,
+            )
+    except Exception as error:  # whatever torch or the network raises
+        raise ExportError(
+            f"{spec.name} cannot be written as an ONNX graph: {essence(error)} A network exports if ONNX has "
+            "its operations, and if no branch, loop or size depends on values in the image, nor on the number of "
+            "images where the batch is open."
+        ) from error
+    assert program is not None
+    return program.model
+
+
+def check_output(net: nn.Module, spec: ModelSpec, batch: int | None) -> None:
+    """Run `net` once.
+
+    Raises:
+        ExportError: if it fails at this size, or does not return `(N, classes, h, w)`.
+    """
+    images = torch.zeros(batch or 1, 3, spec.height, spec.width)
+    try:
+        with torch.no_grad():
+            output = net(images)
+        main_output(output, spec)
+    except SpecError as error:
+        raise ExportError(str(error)) from error
+    except Exception as error:  # whatever a network raises
+        raise ExportError(
+            f"{spec.name} fails on images of shape {tuple(images.shape)}: {essence(error)}"
+        ) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Swallow what torch's exporter prints, warns and logs: graphs, stack traces and progress."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    nowhere = io.StringIO()
+    try:
+        with (
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+def essence(error: BaseException) -> str:
+    """The first sentence of what went wrong first, with the network's own line where there is one."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1]).rstrip(".")
+    sentence = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    ours = {__file__, sys.modules[FrameNet.__module__].__file__}
+    lines_run = traceback.extract_tb(error.__traceback__)
+    own = [f for f in lines_run if f.filename not in ours and not LIBRARIES & set(Path(f.filename).parts)]
+    where = (
+        f" (at `{own[-1].line}`, line {own[-1].lineno} of {Path(own[-1].filename).name})"
+        if own and own[-1].line
+        else ""
+    )
+    return sentence + where + "."
+
+
+def _example(spec: ModelSpec, batch: int | None) -> Any:
+    # torch.export takes an axis of length 1 for a constant, so an open batch is traced with 2.
+    count = batch or 2
+    if spec.io == "frame":
+        return torch.zeros(count, spec.height, spec.width, 3, dtype=torch.uint8)
+    return torch.zeros(count, 3, spec.height, spec.width)

@@ -1,0 +1,168 @@
+import dataclasses
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+import torch.nn.functional as F
+from nets import Answers
+
+from roadseg.export import check, lint
+from roadseg.export.check import check_structure, compare, known_gaps, synthetic_frames
+from roadseg.export.export import convert
+from roadseg.runtime import ExportError, MissingDependencyError, SpecError
+
+
+@pytest.fixture(scope="module")
+def net():
+    return Answers(F.relu).eval()
+
+
+@pytest.fixture(scope="module")
+def model(net, spec):
+    return convert(net, spec, batch=1)
+
+
+def proto(graph, text, **weights):
+    return ir.to_proto(graph(text, **weights))
+
+
+GAPS = {
+    "Col2Im (c): op unsupported by {}.": """g (float[1,12,16] x) => (float[1,3,8,8] y) {
+        [c] z = Col2Im<strides=[2,2]>(x, size, block) [r] y = Relu(z) }""",
+    "Unique (u): op unsupported by {}.": "g (float[8] x) => (float[n] y) { [r] z = Relu(x) [u] y = Unique(z) }",
+    "Mystery (m): op unsupported by {}.": "g (float[8] x) => (float[8] y) { [m] y = roadseg.Mystery(x) }",
+    "MaxPool (p): indices unsupported by {}.": """g (float[1,2,4,4] x) => (float[1,2,2,2] y, int64[1,2,2,2] i) {
+        [p] y, i = MaxPool<kernel_shape=[2,2], strides=[2,2]>(x) }""",
+    "Resize (r): antialias unsupported by {}.": """g (float[1,3,8,8] x) => (float[1,3,4,4] y) {
+        [r] y = Resize<mode="linear", antialias=1>(x, , , four) }""",
+    "Resize (r): coordinate_transformation_mode half_pixel_symmetric unsupported by {}.": """
+        g (float[1,3,8,8] x) => (float[1,3,4,4] y) {
+        [r] y = Resize<mode="linear", coordinate_transformation_mode="half_pixel_symmetric">(x, , , four) }""",
+    "Transpose (t): uint8 in anything but a Cast unsupported by {}.": """
+        g (uint8[1,8,8,3] x) => (float[1,3,8,8] y) {
+        [t] z = Transpose<perm=[0,3,1,2]>(x) [c] y = Cast<to=1>(z) }""",
+}
+WEIGHTS = {"size": np.array([8, 8]), "block": np.array([2, 2]), "four": np.array([1, 3, 4, 4])}
+
+
+@pytest.mark.parametrize("gap", GAPS)
+def test_what_tensorrt_lacks_is_named_with_its_node(graph, gap):
+    pytest.importorskip("tensorrt_rtx")
+    (message,) = lint(proto(graph, GAPS[gap], **WEIGHTS))
+    assert message.startswith(gap.partition("{}")[0] + "TensorRT-RTX 1.")
+
+
+@pytest.mark.parametrize("gap", GAPS)
+def test_the_gaps_are_known_without_tensorrt(graph, monkeypatch, gap):
+    def missing(module, purpose):
+        raise MissingDependencyError(f"{purpose} needs {module}")
+
+    monkeypatch.setattr(check, "require", missing)
+    assert lint(proto(graph, GAPS[gap], **WEIGHTS)) == (gap.format("TensorRT"),)
+
+
+@pytest.mark.parametrize("op", sorted(check.UNSUPPORTED_OPS))
+def test_tensorrt_refuses_every_op_of_the_table(op):
+    trt = pytest.importorskip("tensorrt_rtx")
+    nodes = [onnx.helper.make_node("Relu", ["x"], ["a"]), onnx.helper.make_node(op, ["a"], ["y"], name="node")]
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 4, 4, 4]) for name in "xy"]
+    graph = onnx.helper.make_graph(nodes, "g", values[:1], values[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)])
+    assert check.parser_messages(model, trt, "RTX") == {"node": f"{op} (node): op unsupported by RTX."}
+
+
+def test_the_parser_never_speaks_of_a_plugin(graph):
+    pytest.importorskip("tensorrt_rtx")
+    text = "g (float[8] x) => (int64[1,n] y) { [r] z = Relu(x) [z] y = NonZero(z) }"
+    (message,) = lint(proto(graph, text))
+    assert message.startswith("NonZero (z): op unsupported by TensorRT-RTX 1.")
+
+
+def test_a_function_that_the_file_brings_along_is_no_gap(graph):
+    model = proto(graph, "g (float[8] x) => (float[8] y) { [m] y = roadseg.Mystery(x) }")
+    body = [onnx.helper.make_node("Relu", ["a"], ["b"])]
+    opset = onnx.helper.make_opsetid("", 20)
+    model.functions.append(onnx.helper.make_function("roadseg", "Mystery", ["a"], ["b"], body, [opset]))
+    assert known_gaps(model, "TensorRT") == {}
+    assert lint(model) == ()
+
+
+def test_a_resize_that_tensorrt_has_is_no_gap(graph):
+    text = """g (float[1,3,8,8] x) => (float[1,3,4,4] y) {
+        y = Resize<mode="cubic", coordinate_transformation_mode="align_corners">(x, , , four) }"""
+    model = proto(graph, text, **WEIGHTS)
+    assert known_gaps(model, "TensorRT") == {}
+    assert lint(model) == ()
+
+
+def test_a_graph_of_wrong_types_is_refused(graph):
+    model = proto(graph, "g (float[8] x, int64[8] i) => (float[8] y) { y = Relu(x) }")
+    model.graph.node[0].op_type = "Add"
+    model.graph.node[0].input.append("i")
+    with pytest.raises(ExportError, match="not valid ONNX"):
+        check_structure(model)
+
+
+def test_an_answer_that_ignores_the_image_is_refused(graph):
+    model = proto(graph, "g (float[8] x) => (float[8] y) { y = Relu(w) }", w=np.ones(8, np.float32))
+    with pytest.raises(ExportError, match="does not depend on its input: nothing in the graph reads x"):
+        check_structure(model)
+
+
+def test_a_model_that_answers_otherwise_is_refused_with_numbers(net, model, spec):
+    changed = onnx.ModelProto.FromString(model.SerializeToString())
+    (bias,) = (w for w in changed.graph.initializer if w.name == "/conv/Conv.B")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.array([9, 0, 0, 0, 0], np.float32), bias.name))
+    comparison = compare(net, spec, changed, synthetic_frames(spec), batch=1)
+    assert comparison.agreement < 0.9
+    assert comparison.pixels == 2 * 44 * 60
+    with pytest.raises(ExportError, match=rf"label to {comparison.agreement:.4%} of 5280 pixels in 2 frames"):
+        comparison.raise_for_difference("mongrel")
+
+
+@pytest.mark.parametrize(
+    ("agreement", "error", "refused"),
+    [(0.9999, 0.01, False), (0.99989, 0.0, True), (1.0, 0.011, True), (1.0, float("nan"), True)],
+)
+def test_one_pixel_in_ten_thousand_and_a_thousandth_of_the_largest_logit_are_allowed(agreement, error, refused):
+    comparison = check.Comparison(1, 10_000, agreement, error, max_logit=10.0)
+    if refused:
+        with pytest.raises(ExportError, match=r"Nothing was written"):
+            comparison.raise_for_difference("mongrel")
+    else:
+        comparison.raise_for_difference("mongrel")
+
+
+def test_the_last_batch_is_filled(spec):
+    frames = list(synthetic_frames(spec, 3))
+    batches = list(check._batched(frames, spec, 2))
+    assert [len(batch) for batch in batches] == [2, 2]
+    np.testing.assert_array_equal(batches[1][0], batches[1][1])
+    assert [len(batch) for batch in check._batched(frames, spec, None)] == [2, 1]
+
+
+def test_frames_of_another_size_are_refused(net, model, spec):
+    with pytest.raises(SpecError, match=r"takes frames of shape \(N, 44, 60, 3\)"):
+        compare(net, spec, model, [np.zeros((60, 44, 3), np.uint8)], batch=1)
+
+
+def test_no_frames_are_no_proof(net, model, spec):
+    with pytest.raises(ExportError, match="no frames to compare"):
+        compare(net, spec, model, [], batch=1)
+
+
+def test_synthetic_frames_are_smooth_and_the_same_every_time(spec):
+    first, second = (list(synthetic_frames(spec)) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first[0], first[1])
+    frame = first[0].astype(int)
+    assert frame.std() > 20
+    assert np.abs(np.diff(frame, axis=1)).mean() < frame.std() / 2
+
+
+def test_frames_reach_a_bgr_network_in_its_order(spec):
+    bgr = dataclasses.replace(spec, io="tensor", channels="bgr", mean=(0.1, 0.2, 0.3))
+    net = Answers(F.relu).eval()
+    comparison = compare(net, bgr, convert(net, bgr, batch=1), synthetic_frames(bgr), batch=1)
+    assert comparison.max_logit_error < 1e-5
