@@ -20,7 +20,7 @@ TASKS = {
     "build --flavour rtx": ("rtx", ("onnx", "tensorrt_rtx")),
     "build --flavour tensorrt": ("tensorrt", ("onnx", "tensorrt", "pycuda")),
     "run": ("video", ("av", "cv2", "onnxruntime")),
-    "report": ("report", ("jinja2", "plotly", "cv2")),
+    "report": ("report", ("jinja2", "cv2")),
 }
 """Per command: the extra that brings what it needs, and the modules it imports."""
 

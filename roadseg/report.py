@@ -6,8 +6,7 @@ The page is a single HTML file that loads nothing: pictures, the video and the s
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +172,7 @@ class Scale:
     high: float
 
     @staticmethod
-    def over(values: Any) -> Scale:
+    def over(values: Iterable[float]) -> Scale:
         """From the lowest value, or zero if that is lower, to a little beyond the highest."""
         known = [0.0, *values]
         low, high = min(known), max(known)
@@ -394,7 +393,7 @@ def colour(rgb: tuple[int, int, int]) -> str:
 
 
 def _tell_result(stage: Stage, reference: Stage) -> str:
-    if stage.miou_drop is None or math.isnan(stage.miou_drop):
+    if stage.miou_drop is None:
         return f"was not compared with {reference.name}"
     if stage.miou is None or reference.miou is None:
         return f"comes within {number(stage.miou_drop, 3)} mIoU of the answers of {reference.name}"

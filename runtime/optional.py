@@ -15,7 +15,6 @@ EXTRAS = {
     "onnxruntime": "export",
     "onnxscript": "export",
     "onnxsim": "export",
-    "plotly": "report",
     "pycuda": "tensorrt",
     "safetensors": "train",
     "tensorrt": "tensorrt",
