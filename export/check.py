@@ -156,7 +156,7 @@ def _plain(error: Any, library: str) -> str:
     return f"{node}: unsupported by {library}: {reason}"
 
 
-def compare(
+def compare_with_torch(
     net: nn.Module, spec: ModelSpec, model: onnx.ModelProto, frames: Iterable[Frames], batch: int | None
 ) -> Comparison:
     """Run the network in PyTorch and the model in ONNX Runtime on the same frames.

@@ -15,7 +15,7 @@ from torch import nn
 from roadseg.runtime import ModelSpec, UsageError, sha256_file
 from roadseg.runtime.onnxfile import OPSETS, PRECISION_KEY, PROVENANCE_KEY, SPEC_KEY, save_onnx, set_metadata
 
-from .check import Frames, check_structure, compare, lint, synthetic_frames
+from .check import Frames, check_structure, compare_with_torch, lint, synthetic_frames
 from .passes import (
     BroadcastUpsample,
     Canonicalize,
@@ -94,7 +94,7 @@ def export(
     net = net.cpu().float().eval()
     model = convert(net, spec, batch, opset)
     given = synthetic_frames(spec) if frames is None else frames
-    comparison = compare(net, spec, model, given, batch)
+    comparison = compare_with_torch(net, spec, model, given, batch)
     comparison.raise_for_difference(spec.name)
     set_metadata(
         model,
