@@ -1,0 +1,156 @@
+"""The layout tells the story: what may import what, what is installed, what stays out of the vehicle."""
+
+import ast
+import configparser
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from roadseg.runtime.optional import EXTRAS
+
+ROOT = Path(__file__).parents[1]
+STEPS = ("train", "export", "calib", "engines", "runtime")
+HEAVY = ("torch", "onnx", "onnxruntime", "cv2", "av", "tensorrt", "tensorrt_rtx", "pycuda")
+DISTRIBUTIONS = {"cv2": "opencv-python"}
+"""Where a module is not called like what installs it."""
+
+
+@pytest.fixture(scope="module")
+def setup():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+@pytest.fixture(scope="module")
+def extras(setup):
+    """Names of the distributions each extra installs."""
+    return {
+        extra: {line.partition(">")[0].strip() for line in text.split("\n") if line.strip()}
+        for extra, text in setup["options.extras_require"].items()
+    }
+
+
+def modules_after(statement):
+    """What is in `sys.modules` of a fresh Python after a statement."""
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return set(shown.stdout.split())
+
+
+def test_importing_the_runtime_needs_no_heavy_library():
+    assert not modules_after("import roadseg.runtime").intersection(HEAVY)
+
+
+def test_reading_a_data_set_needs_no_torch():
+    loaded = modules_after("import roadseg.train.data")
+    assert "roadseg.train.data.camvid" in loaded
+    assert "torch" not in loaded
+
+
+def test_setup_lists_exactly_the_packages_there_are(setup):
+    listed = setup["options"]["packages"].split()
+    front_doors = [door for step in STEPS for door in (ROOT / step).rglob("__init__.py")]
+    found = ["roadseg", *(".".join(["roadseg", *door.parent.relative_to(ROOT).parts]) for door in front_doors)]
+    assert sorted(listed) == sorted(found)
+    assert len(set(listed)) == len(listed)
+
+
+def test_every_step_is_a_folder_of_its_own(setup):
+    lines = setup["options"]["package_dir"].strip().splitlines()
+    folders = dict(line.replace(" ", "").split("=") for line in lines)
+    assert folders == {"roadseg": "roadseg"} | {f"roadseg.{step}": step for step in STEPS}
+
+
+def test_the_extras_are_those_promised(extras):
+    assert set(extras) == {"export", "train", "quantize", "tensorrt", "rtx", "video", "report", "dev"}
+
+
+def test_the_base_is_small(setup):
+    names = {line.partition(">")[0].strip() for line in setup["options"]["install_requires"].strip().splitlines()}
+    assert names == {"msgspec", "numpy", "rich", "tomli", "typer"}
+
+
+@pytest.mark.parametrize("module", EXTRAS)
+def test_the_extra_named_for_a_module_installs_it(module, extras):
+    assert DISTRIBUTIONS.get(module, module) in extras[EXTRAS[module]]
+
+
+def sources():
+    return [p for folder in ("roadseg", *STEPS) for p in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def imports_of(path):
+    """Full dotted names a file imports, relative ones resolved."""
+    parts = path.relative_to(ROOT).parts
+    package = parts[:-1] if parts[0] == "roadseg" else ("roadseg", *parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*above, *filter(None, [node.module])])
+            # `from roadseg import export` imports a step as well as `from roadseg.export import x` does.
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def steps_imported(path):
+    for name in imports_of(path):
+        top, _, rest = name.partition(".")
+        if top == "roadseg":
+            step = rest.partition(".")[0]
+            yield step if step in STEPS else "roadseg"
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_arrow_points_at_the_runtime(step):
+    allowed = {step, "runtime"}
+    wrong = {
+        str(path.relative_to(ROOT)): sorted(others)
+        for path in sorted((ROOT / step).rglob("*.py"))
+        if (others := set(steps_imported(path)) - allowed)
+    }
+    assert wrong == {}
+
+
+def test_imports_are_read_as_python_reads_them(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    (tmp_path / "export" / "passes").mkdir(parents=True)
+    path = tmp_path / "export" / "passes" / "one.py"
+    path.write_text(
+        "from ..trace import t\nfrom ...calib import c\nfrom roadseg import train\nimport onnx.helper\n"
+    )
+    names = ["roadseg.export.trace.t", "roadseg.calib.c", "roadseg.train", "onnx.helper"]
+    assert list(imports_of(path)) == names
+    assert list(steps_imported(path)) == ["export", "calib", "train"]
+
+
+def required(path):
+    """Modules that a file asks `require` for by a literal name."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "require" and node.args:
+            name = node.args[0]
+            if isinstance(name, ast.Constant):
+                yield name.value.partition(".")[0]
+
+
+def test_every_module_asked_for_has_an_extra():
+    asked = {module for path in sources() for module in required(path)}
+    assert {"cv2", "onnx", "onnxruntime"} <= asked <= set(EXTRAS)
+
+
+def test_the_runtime_keeps_heavy_libraries_inside_functions():
+    # backends/torch.py is imported only by those who have torch.
+    for path in sorted((ROOT / "runtime").rglob("*.py")):
+        if path != ROOT / "runtime" / "backends" / "torch.py":
+            assert not {name.partition(".")[0] for name in top_level_imports(path)}.intersection(HEAVY), path
+
+
+def top_level_imports(path):
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module or ""
