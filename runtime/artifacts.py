@@ -1,7 +1,7 @@
 """Files that are either complete and what they claim to be, or refused.
 
-Everything roadseg writes goes through `write_atomically`: a reader sees the old file or the new one, never a
-part. A file that cannot describe itself (a plan, ranges) has a manifest beside it, `<file>.json`, with the
+Everything roadseg writes goes through `atomic_path`: a reader sees the old file or the new one, never a part.
+A file that cannot describe itself (a plan, ranges) has a manifest beside it, `<file>.json`, with the
 hashes of the file and of all it was made from. A manifest carries a hash of its own text, so an edited one is
 noticed. Nothing in an artifact depends on when or where it was made: the same inputs give the same bytes.
 """
@@ -12,14 +12,15 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-import tempfile
+import re
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from .errors import ArtifactError
+from .errors import ArtifactError, SpecError
 from .spec import ModelSpec
 
 SCHEMA = 1
@@ -51,6 +52,10 @@ class Manifest:
         """The same manifest with its own hash filled in."""
         return dataclasses.replace(self, manifest_sha256=sha256_bytes(self._canonical()))
 
+    def to_json(self) -> bytes:
+        """The text of the manifest file, the same for the same manifest."""
+        return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=2) + b"\n"
+
     def details_as(self, kind: type[T]) -> T:
         """`details` as a dataclass.
 
@@ -78,7 +83,7 @@ def write_with_manifest(path: Path, data: bytes, manifest: Manifest) -> None:
     """
     write_atomically(path, data)
     signed = dataclasses.replace(manifest, file_sha256=sha256_bytes(data)).signed()
-    write_atomically(manifest_path(path), msgspec.json.format(msgspec.json.encode(signed), indent=2) + b"\n")
+    write_atomically(manifest_path(path), signed.to_json())
 
 
 def read_manifest(path: Path, kind: str) -> Manifest:
@@ -88,24 +93,8 @@ def read_manifest(path: Path, kind: str) -> Manifest:
         ArtifactError: if either is missing, the manifest was edited or is of another schema or kind, or the
             file is not the one it was written for.
     """
-    beside = manifest_path(path)
     data = read_bytes(path)
-    if not beside.is_file():
-        raise ArtifactError(
-            f"{path} has no manifest ({beside.name} is missing), so nothing says what it is. "
-            "Make it again with roadseg."
-        )
-    try:
-        manifest = msgspec.json.decode(beside.read_bytes(), type=Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{beside} is not a roadseg manifest ({error}). Make {path.name} again.") from error
-    if manifest.schema != SCHEMA:
-        raise ArtifactError(
-            f"{beside} has schema {manifest.schema}, this roadseg reads {SCHEMA}. "
-            f"Make {path.name} again with this version."
-        )
-    if manifest.manifest_sha256 != manifest.signed().manifest_sha256:
-        raise ArtifactError(f"{beside} was edited after roadseg wrote it. Make {path.name} again.")
+    manifest = _parse_manifest(path)
     if manifest.kind != kind:
         raise ArtifactError(f"{path} is a {manifest.kind}, not a {kind}.")
     if manifest.file_sha256 != sha256_bytes(data):
@@ -114,6 +103,37 @@ def read_manifest(path: Path, kind: str) -> Manifest:
             "interrupted). Make it again."
         )
     return manifest
+
+
+def _parse_manifest(path: Path) -> Manifest:
+    beside = manifest_path(path)
+    if not beside.is_file():
+        raise ArtifactError(
+            f"{path} has no manifest ({beside.name} is missing), so nothing says what it is. "
+            "Make it again with roadseg."
+        )
+    text = read_bytes(beside)
+    try:
+        schema = msgspec.json.decode(text, type=_Versioned).schema
+        if schema != SCHEMA:
+            raise ArtifactError(
+                f"{beside} has schema {schema}, this roadseg reads {SCHEMA}. "
+                f"Make {path.name} again with this version."
+            )
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, SpecError) as error:
+        raise ArtifactError(f"{beside} is not a roadseg manifest ({error}). Make {path.name} again.") from error
+    # The whole text, and not only the fields that this version knows.
+    if text != manifest.signed().to_json():
+        raise ArtifactError(f"{beside} was edited after roadseg wrote it. Make {path.name} again.")
+    return manifest
+
+
+@dataclasses.dataclass(frozen=True)
+class _Versioned:
+    """What manifests of every schema have in common."""
+
+    schema: int
 
 
 def read_bytes(path: Path) -> bytes:
@@ -138,20 +158,21 @@ def write_atomically(path: Path, data: bytes) -> None:
 def atomic_path(path: Path) -> Iterator[Path]:
     """A path beside `path` (same suffix) to write to; it takes the place of `path` when the block succeeds.
 
+    What runs that were killed left behind when they wrote `path` is removed.
+
     Raises:
         ArtifactError: if the folder cannot be written or the disk is full.
     """
     path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
+        _remove_leftovers(path)
+        temporary.touch(exist_ok=False)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be written: {error.strerror or error}.") from error
-    temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
@@ -183,7 +204,19 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _remove_leftovers(path: Path) -> None:
+    temporary = re.compile(rf"\.{re.escape(path.stem)}\.(\d+)-[0-9a-f]{{8}}{re.escape(path.suffix)}")
+    for file in path.parent.iterdir():
+        match = temporary.fullmatch(file.name)
+        if match and not _is_alive(int(match[1])):
+            file.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
