@@ -60,8 +60,17 @@ class ModelSpec:
                 f"{self.name}: the palette has {len(self.palette)} colours for {len(self.classes)} classes; "
                 "give one RGB triple per class, or none."
             )
-        if min(self.std) <= 0:
+        if any(not 0 <= value <= 255 for colour in self.palette for value in colour):
+            raise SpecError(f"{self.name}: the colours of the palette are RGB from 0 to 255, got {self.palette}.")
+        if len(set(self.classes)) < len(self.classes):
+            raise SpecError(f"{self.name}: every class needs a name of its own, got {', '.join(self.classes)}.")
+        if not all(std > 0 for std in self.std):
             raise SpecError(f"{self.name}: std must be positive, got {self.std}.")
+        if not len(self.classes) <= self.ignore_label <= IGNORE:
+            raise SpecError(
+                f"{self.name}: ignore_label must lie between the {len(self.classes)} classes and {IGNORE}, "
+                f"got {self.ignore_label}."
+            )
 
     @property
     def size(self) -> Size:
