@@ -113,8 +113,8 @@ class ParityReport:
             )
         else:
             sentence = (
-                f"the candidate ({self.candidate.backend}) agrees with the reference ({self.reference.backend}) to "
-                f"mIoU {self.agreement_miou:.4f}, {self.drop:.4f} short of 1; the budget is {budget / 100:.4f}."
+                f"the candidate ({self.candidate.backend}) agrees with the reference ({self.reference.backend}) "
+                f"to mIoU {self.agreement_miou:.4f}, {self.drop:.4f} short of 1; the budget is {budget / 100:.4f}."
             )
         raise ParityError(" ".join([sentence, *self._suspicion()]))
 
@@ -205,15 +205,17 @@ class _Tally:
             _evaluation(segmenter, _matrix(segmenter, np.sum(counts, axis=0)), self.frames)
             for segmenter, counts in zip(self.segmenters, self.counts, strict=True)
         )
-        answers = self.agreement.counts / max(1, self.agreement.counts.sum())
+        answers = self.agreement.counts
+        total = max(1, int(answers.sum()))
         return ParityReport(
             reference,
             candidate,
             pixel_agreement=self.same / self.pixels,
             agreement_miou=self.agreement.miou,
             ci95=bootstrap_drop(np.stack(self.counts[0]), np.stack(self.counts[1]), seed),
-            reference_histogram=tuple(answers.sum(axis=1).tolist()),
-            candidate_histogram=tuple(answers[:, :-1].sum(axis=0).tolist()),
+            # Counts are summed before they are divided, so that a class with every pixel has a share of exactly 1.
+            reference_histogram=tuple((answers.sum(axis=1) / total).tolist()),
+            candidate_histogram=tuple((answers[:, :-1].sum(axis=0) / total).tolist()),
         )
 
 
@@ -260,7 +262,7 @@ def percent(share: float) -> float | None:
 
 
 def _matrix(segmenter: Segmenter, counts: npt.NDArray[np.int64] | None = None) -> ConfusionMatrix:
-    matrix = ConfusionMatrix(len(segmenter.spec.classes), segmenter.spec.ignore_label)
+    matrix = ConfusionMatrix(len(segmenter.spec.classes))
     if counts is not None:
         matrix.counts = counts
     return matrix
