@@ -33,8 +33,15 @@ def require(module: str, purpose: str) -> Any:
     try:
         return importlib.import_module(module)
     except (ImportError, OSError) as error:
-        extra = EXTRAS[module.partition(".")[0]]
         raise MissingDependencyError(
-            f"{purpose} needs {module}, which cannot be imported here ({error}). "
-            f"Install it with: pip install 'roadseg[{extra}]'"
+            f"{purpose} needs {module}, which cannot be imported here ({error}). {_advice(module, error)}"
         ) from error
+
+
+def _advice(module: str, error: Exception) -> str:
+    # One of our own modules has no extra, but what it could not import may have one.
+    for name in (module, getattr(error, "name", None) or ""):
+        extra = EXTRAS.get(name.partition(".")[0])
+        if extra:
+            return f"Install it with: pip install 'roadseg[{extra}]'"
+    return "Install what it lacks."

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from .artifacts import read_manifest
 from .backends.protocol import Backend
 from .errors import ArtifactError, SpecError, UsageError
+from .optional import require
 from .pixels import fit, unfit
 from .spec import ModelSpec, Size
 
@@ -52,10 +53,9 @@ class Segmenter:
             MissingDependencyError: if the library it needs is not installed.
         """
         path = Path(path)
-        opener = find_opener(path)
-        if not path.is_file():
+        if not path.exists():
             raise ArtifactError(f"{path} does not exist.")
-        spec, backend = opener(path, size)
+        spec, backend = find_opener(path)(path, size)
         if size is not None and spec.size != tuple(size):
             raise SpecError(
                 f"{path} takes frames of {spec.height}x{spec.width}, not {size[0]}x{size[1]}. "
@@ -75,7 +75,8 @@ class Segmenter:
         Raises:
             SpecError: if `frame` has another shape or type.
         """
-        return self.segment_batch(frame[None])[0]
+        labels: npt.NDArray[np.uint8] = self.segment_batch(frame[None])[0]
+        return labels
 
     def segment_batch(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Label frames `(N, height, width, 3)` uint8 RGB; returns `(N, height, width)` uint8 train ids.
@@ -102,13 +103,14 @@ def find_opener(path: Path) -> Opener:
 
     Raises:
         UsageError: if nothing does.
+        MissingDependencyError: if it needs a library that is not installed.
     """
     if path.suffix in OPENERS:
         return OPENERS[path.suffix]
     registered = importlib.metadata.entry_points(group=OPENERS_GROUP)
     for entry in registered:
         if entry.name == path.suffix:
-            opener: Opener = entry.load()
+            opener: Opener = getattr(require(entry.module, f"opening {path}"), entry.attr)
             return opener
     known = sorted({*OPENERS, *(entry.name for entry in registered)})
     raise UsageError(f"{path} is not a model that can be opened; known are files ending in {', '.join(known)}.")

@@ -1,6 +1,7 @@
 """Optional libraries are named with the extra that brings them."""
 
 import math
+import sys
 
 import pytest
 
@@ -35,3 +36,11 @@ def test_a_library_that_cannot_load_is_told_with_its_reason(monkeypatch, tmp_pat
     monkeypatch.setitem(EXTRAS, "half_installed", "tensorrt")
     with pytest.raises(MissingDependencyError, match=r"libnvinfer\.so\.10: cannot open"):
         require("half_installed", "opening m.plan")
+
+
+def test_a_module_of_ours_that_lacks_a_library_names_its_extra(monkeypatch, tmp_path):
+    (tmp_path / "our_module.py").write_text("import cv2")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(MissingDependencyError, match=r"needs our_module, which .*'roadseg\[train\]'$"):
+        require("our_module", "resizing")
