@@ -43,7 +43,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     if opset not in OPSETS:
         raise ArtifactError(
             f"{path} uses ONNX opset {opset}; roadseg works with {OPSETS.start} to {OPSETS.stop - 1}. "
-            f"Export it again at opset {OPSETS.stop - 3}, or convert it with onnx.version_converter."
+            "Export it again with `roadseg export`, or convert it with onnx.version_converter."
         )
     return model
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime: runs FP32, FP16 and INT8 models on any machine, and so measures them before a device is touched."""
+"""ONNX Runtime: runs FP32, FP16 and INT8 models anywhere, and so measures them before a device is touched."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class OnnxRuntimeBackend:
         self._input = self._session.get_inputs()[0]
 
     def __call__(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Map frames `(N, H, W, 3)` uint8 RGB to train ids `(N, H, W)` uint8, as many at once as the model takes."""
+        """Map frames `(N, H, W, 3)` uint8 RGB to train ids `(N, H, W)` uint8, as many at once as it takes."""
         self.spec.check_frames(frames)
         batch = self._input.shape[0] if isinstance(self._input.shape[0], int) else max(1, len(frames))
         parts = [self._answer(frames[i : i + batch], batch) for i in range(0, len(frames), batch)]
