@@ -1,0 +1,135 @@
+"""Small models and data sets made on the spot."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from roadseg.runtime import CAMVID, Key, LabelSet, ModelSpec, Sample
+from roadseg.runtime.onnxfile import PRECISION_KEY, PROVENANCE_KEY, SPEC_KEY, save_onnx, set_metadata
+
+
+@dataclasses.dataclass(frozen=True)
+class Frames:
+    """A data set in memory."""
+
+    frames: tuple[np.ndarray, ...]
+    keys: tuple[Key, ...]
+    split: str = "train"
+    name: str = "folder:/somewhere/on/this/machine/drive"
+    label_set: LabelSet = CAMVID
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(self.keys[index], self.frames[index])
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+
+def smooth_frame(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Random colours on an 8x8 grid, interpolated."""
+    grid = rng.uniform(0, 255, (8, 8, 3))
+    rows, columns = np.linspace(0, 7, height), np.linspace(0, 7, width)
+    grid = np.stack([[np.interp(columns, range(8), line[:, c]) for line in grid] for c in range(3)], axis=-1)
+    grid = np.stack([[np.interp(rows, range(8), grid[:, x, c]) for x in range(width)] for c in range(3)], axis=-1)
+    return np.ascontiguousarray(grid.transpose(1, 0, 2)).round().astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def scenes():
+    """A function that makes a data set of smooth random frames, in groups of the given sizes."""
+
+    def make(height: int = 8, width: int = 8, groups: tuple[int, ...] = (3, 2), split: str = "train") -> Frames:
+        rng = np.random.default_rng(0)
+        keys = tuple(Key(f"{g}_{i}", str(g)) for g, size in enumerate(groups) for i in range(size))
+        return Frames(tuple(smooth_frame(rng, height, width) for _ in keys), keys, split)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def graph():
+    """A function that makes a model of ONNX text; weights not given are drawn at random."""
+
+    def parse(text: str, **weights: np.ndarray | tuple[int, ...]) -> onnx.ModelProto:
+        model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 20]>\n{text}')
+        rng = np.random.default_rng(0)
+        for name, array in weights.items():
+            if isinstance(array, tuple):
+                array = rng.normal(0, 0.3, array).astype(np.float32)
+            model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+        return model
+
+    return parse
+
+
+@pytest.fixture(scope="session")
+def save():
+    """A function that writes a model as export does, with spec, precision and provenance inside."""
+
+    def write(path: Path, model: onnx.ModelProto, spec: ModelSpec) -> Path:
+        entries = {SPEC_KEY: spec.to_json(), PRECISION_KEY: "fp32", PROVENANCE_KEY: '{"checkpoint":"c0ffee"}'}
+        set_metadata(model, entries)
+        save_onnx(path, model)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def small(graph, save, tmp_path: Path) -> Path:
+    """Frames of 8x8 to labels of two classes, by two convolutions."""
+    model = graph(
+        """small (uint8[1,8,8,3] frames) => (uint8[1,8,8] labels) {
+            bytes = Cast<to=1>(frames)
+            images = Transpose<perm=[0,3,1,2]>(bytes)
+            pixels = Mul(images, unit)
+            first = Conv<pads=[1,1,1,1]>(pixels, w1, b1)
+            active = Relu(first)
+            logits = Conv(active, w2)
+            best = ArgMax<axis=1, keepdims=0>(logits)
+            labels = Cast<to=2>(best)
+        }""",
+        unit=np.array(1 / 255, np.float32),
+        w1=(4, 3, 3, 3),
+        b1=(4,),
+        w2=(2, 4, 1, 1),
+    )
+    return save(tmp_path / "small.onnx", model, ModelSpec("small", 8, 8, classes=("road", "sky")))
+
+
+@pytest.fixture(scope="session")
+def fastscnn(save, scenes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fast-SCNN with random weights, whose batch norms have seen frames, as a frame model of 96x128."""
+    import torch
+
+    from roadseg.runtime.backends.torch import FrameNet, Normalise
+    from roadseg.train.models.fastscnn import FastSCNN
+
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    spec = ModelSpec("fastscnn", 96, 128, classes=CAMVID.classes)
+    net = FastSCNN(len(spec.classes))
+    frames = torch.from_numpy(np.stack(scenes(96, 128, groups=(4,)).frames))
+    with torch.no_grad():
+        for _ in range(5):
+            net(Normalise(spec)(frames))
+    program = torch.onnx.export(
+        FrameNet(net, spec).eval(),
+        (frames[:1],),
+        input_names=["frames"],
+        output_names=["labels"],
+        opset_version=20,
+        dynamo=True,
+        verbose=False,
+    )
+    torch.set_num_threads(threads)
+    assert program is not None
+    return save(tmp_path_factory.mktemp("fastscnn") / "fastscnn.onnx", program.model_proto, spec)
