@@ -1,0 +1,100 @@
+"""From a model and a data set to ranges with a manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import msgspec
+
+from roadseg.runtime import Dataset, Manifest, require, sha256_file, track, write_with_manifest
+from roadseg.runtime.onnxfile import onnx_spec
+from roadseg.runtime.pixels import fit
+
+from .cache import Method, format_cache
+from .choose import Image, ImageList, choose, describe
+from .placement import place
+from .ranges import Collector
+from .source import load_float_model
+
+
+@dataclasses.dataclass(frozen=True)
+class RangesDetails:
+    """What the manifest of ranges tells beside hashes and spec."""
+
+    method: Method
+    images: ImageList
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrationReport:
+    """Ranges as they were written."""
+
+    path: Path
+    sha256: str
+    method: Method
+    images: int
+    """How many were seen; fewer than asked for where the data set has no more."""
+    images_sha256: str
+    """Of their names and pixels."""
+    tensors: int
+    """How many have a range."""
+
+
+def calibrate(
+    model: Path,
+    dataset: Dataset,
+    *,
+    out: Path,
+    count: int = 64,
+    method: Method = "entropy",
+    seed: int = 0,
+    force: bool = False,
+) -> CalibrationReport:
+    """Collect the ranges that `quantize` needs, and write them as a TensorRT calibration cache with a manifest.
+
+    Args:
+        model: float32, as `export` writes it.
+        dataset: of which images are chosen, see `choose`.
+        out: the file to write; nothing is written unless all images could be read.
+        count: images to take, at most.
+        method: "entropy" cuts rare large values off where that loses least, "minmax" keeps them all.
+        seed: of the choice of images.
+        force: allow a split that accuracy is measured on.
+
+    Raises:
+        ArtifactError: if the model cannot be read or `out` not be written.
+        CalibrationError: if the images may not be used, the model cannot be quantised, or a value is not finite.
+        DataError: if an image cannot be read.
+    """
+    chosen = choose(dataset, count, seed, force)
+    network = load_float_model(model)
+    spec = onnx_spec(network, model)
+    collector = Collector(network, spec, place(network), method)
+    images: list[Image] = []
+    for index in track(chosen, "calibrate"):
+        sample = dataset[index]
+        images.append(describe(sample.key, sample.frame))
+        collector.add(fit(sample.frame, spec))
+    listed = ImageList(portable_name(dataset.name), dataset.split, seed, tuple(images))
+    ranges = collector.ranges()
+    manifest = Manifest(
+        kind="ranges",
+        file_sha256="",
+        spec=spec,
+        inputs={"onnx": sha256_file(model), "images": listed.sha256},
+        details=msgspec.to_builtins(RangesDetails(method, listed)),
+        versions={"onnxruntime": require("onnxruntime", "collecting ranges").__version__},
+    )
+    write_with_manifest(out, format_cache(ranges), manifest)
+    return CalibrationReport(out, sha256_file(out), method, len(images), listed.sha256, len(ranges.amax))
+
+
+def portable_name(name: str) -> str:
+    """A data set's name without the folders that lead to it, which differ between machines.
+
+    >>> portable_name("camvid:/home/me/data/camvid")
+    'camvid:camvid'
+    """
+    kind, _, path = name.partition(":")
+    return f"{kind}:{Path(path).name}"
