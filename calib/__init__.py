@@ -1,1 +1,13 @@
 """ONNX model to ranges, and ranges to a typed ONNX model."""
+
+from .cache import Ranges as Ranges
+from .cache import format_cache as format_cache
+from .cache import read_ranges as read_ranges
+from .calibrate import CalibrationReport as CalibrationReport
+from .calibrate import RangesDetails as RangesDetails
+from .calibrate import calibrate as calibrate
+from .choose import Image as Image
+from .choose import ImageList as ImageList
+from .choose import choose as choose
+from .quantize import QuantizeReport as QuantizeReport
+from .quantize import quantize as quantize

@@ -1,0 +1,108 @@
+"""From a float32 ONNX model to one with its precision in the graph."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import onnx
+
+from roadseg.runtime import CalibrationError, UsageError, read_manifest, sha256_file
+from roadseg.runtime.onnxfile import PRECISION_KEY, PROVENANCE_KEY, metadata, save_onnx, set_metadata
+
+from .cache import Ranges, read_ranges
+from .fp16 import cast_to_fp16
+from .graph import Graph
+from .qdq import insert_qdq
+from .source import load_float_model
+
+Precision = Literal["fp16", "int8"]
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantizeReport:
+    """What became of a model's layers: its convolutions and matrix products."""
+
+    path: Path
+    sha256: str
+    precision: Precision
+    layers: int
+    """How many there are."""
+    typed_layers: int
+    """How many of them compute in the new precision."""
+    mac_share: float
+    """Of the layers' multiply-accumulate operations, those in the new precision; in [0, 1]."""
+    flushed_weights: int
+    """Weights, other than 0, that float16 makes 0."""
+    kept: dict[str, str]
+    """What stays float32, by node, and why."""
+
+
+def quantize(model: Path, precision: Precision, *, out: Path, ranges: Path | None = None) -> QuantizeReport:
+    """Write the typed model: casts and float16 weights for "fp16", Q/DQ nodes and int8 weights for "int8".
+
+    Inputs, outputs and metadata stay; precision and the hashes of the source files are added to the metadata.
+
+    Args:
+        model: float32, as `export` writes it.
+        precision: of most of the new model's arithmetic.
+        out: the ONNX file to write.
+        ranges: what `calibrate` wrote for this very model; needed for "int8", and for that only.
+
+    Raises:
+        ArtifactError: if a file cannot be read, is damaged, or is no model or no ranges.
+        CalibrationError: if the model is typed already or has nothing to quantise, or the ranges are of another.
+        UsageError: if ranges are missing, or given where none are used.
+    """
+    if (ranges is None) == (precision == "int8"):
+        raise UsageError(
+            "FP16 takes no ranges; leave them out."
+            if ranges
+            else "INT8 needs the ranges that `roadseg calibrate` collects; give their file."
+        )
+    typed = load_float_model(model)
+    macs = Graph(typed).layer_macs()
+    sources = {"onnx": sha256_file(model)}
+    if ranges is None:
+        change = cast_to_fp16(typed)
+    else:
+        change = insert_qdq(typed, ranges_of(ranges, model, sources["onnx"]))
+        sources["ranges"] = sha256_file(ranges)
+    stamp(typed, precision, sources)
+    save_onnx(out, typed)
+    done = change.nodes & macs.keys()
+    return QuantizeReport(
+        path=out,
+        sha256=sha256_file(out),
+        precision=precision,
+        layers=len(macs),
+        typed_layers=len(done),
+        mac_share=sum(macs[name] for name in done) / max(sum(macs.values()), 1),
+        flushed_weights=change.flushed_weights,
+        kept=change.kept,
+    )
+
+
+def ranges_of(path: Path, model: Path, model_sha256: str) -> Ranges:
+    """The ranges in a file, if they were collected on this very model.
+
+    Raises:
+        ArtifactError: if the file or its manifest is missing or damaged.
+        CalibrationError: if they are of another model.
+    """
+    collected_on = read_manifest(path, "ranges").inputs.get("onnx")
+    if collected_on != model_sha256:
+        raise CalibrationError(
+            f"{path} holds the ranges of another model (SHA-256 {str(collected_on)[:12]}) than {model} "
+            f"({model_sha256[:12]}). Calibrate {model} again."
+        )
+    return read_ranges(path)
+
+
+def stamp(model: onnx.ModelProto, precision: Precision, sources: dict[str, str]) -> None:
+    """Note in a model's metadata what it is now and what it was made from."""
+    known = msgspec.json.decode(metadata(model).get(PROVENANCE_KEY, "{}"), type=dict[str, str])
+    provenance = msgspec.json.encode(known | sources, order="sorted").decode()
+    set_metadata(model, {PRECISION_KEY: precision, PROVENANCE_KEY: provenance})
