@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .errors import SpecError
 from .optional import require
 from .spec import ModelSpec, Size
 
@@ -24,11 +25,21 @@ def normalise(frames: npt.NDArray[np.uint8], spec: ModelSpec) -> npt.NDArray[np.
 
 def classify(logits: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint8]:
     """Train ids `(N, H, W)` uint8 of logits `(N, classes, H, W)`; the lowest class where several tie."""
-    return logits.argmax(axis=1).astype(np.uint8)
+    labels: npt.NDArray[np.uint8] = logits.argmax(axis=1).astype(np.uint8)
+    return labels
 
 
 def fit(frame: npt.NDArray[np.uint8], spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    """Bring a frame `(h, w, 3)` of any size to the model's, by `spec.resize`."""
+    """Bring a frame `(h, w, 3)` uint8 RGB of any size to the model's, by `spec.resize`.
+
+    Raises:
+        SpecError: if `frame` has another shape or type.
+    """
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
+        raise SpecError(
+            f"{spec.name} takes a frame of shape (rows, columns, 3) and type uint8 (RGB), "
+            f"got {frame.shape} {frame.dtype}."
+        )
     if frame.shape[:2] == spec.size:
         return frame
     rows, columns = inner_size(_size(frame), spec)
