@@ -64,7 +64,8 @@ class FrameNet(nn.Module):
         self.logits = TensorNet(net, spec)
 
     def forward(self, frames: Tensor) -> Tensor:
-        return self.logits(self.normalise(frames)).argmax(dim=1).to(torch.uint8)
+        logits: Tensor = self.logits(self.normalise(frames))
+        return logits.argmax(dim=1).to(torch.uint8)
 
 
 class TorchBackend:
@@ -74,13 +75,15 @@ class TorchBackend:
         self.name = f"PyTorch {torch.__version__} {device.upper()}"
         self.spec = spec
         self.device = torch.device(device)
-        self._net = FrameNet(net.eval(), spec).to(self.device, memory_format=torch.channels_last)
+        self._net = FrameNet(net.eval(), spec).to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __call__(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Map frames `(N, H, W, 3)` uint8 RGB to train ids `(N, H, W)` uint8."""
         self.spec.check_frames(frames)
+        # PyTorch takes neither views turned round (as of a BGR image) nor arrays that cannot be written.
+        images = torch.from_numpy(np.require(frames, requirements=["C", "W"]))
         with torch.inference_mode():
-            labels: npt.NDArray[np.uint8] = self._net(torch.from_numpy(frames).to(self.device)).cpu().numpy()
+            labels: npt.NDArray[np.uint8] = self._net(images.to(self.device)).cpu().numpy()
         return labels
 
 
