@@ -45,7 +45,7 @@ def measure(
     Raises:
         UsageError: if there are no frames.
     """
-    if not frames:
+    if not len(frames) * repeats:
         raise UsageError("a latency needs at least one frame to be measured on.")
     for i in range(warmup):
         segmenter.segment(frames[i % len(frames)])
