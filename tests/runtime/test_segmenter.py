@@ -73,7 +73,7 @@ def register(monkeypatch):
 
 
 def test_an_installed_package_can_open_further_files(tmp_path, monkeypatch, register):
-    code = "from roadseg.runtime import ModelSpec\n\ndef open_red(path, size):\n    return ModelSpec('red', *size), None"
+    code = "from roadseg.runtime import *\n\ndef open_red(path, size):\n    return ModelSpec('red', *size), None"
     (tmp_path / "red_opener.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     register("red_opener:open_red")
