@@ -301,6 +301,8 @@ def emit(result: Any, as_json: bool) -> None:
         sys.stdout.write(msgspec.json.encode(plain).decode() + "\n")
         return
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(overflow="fold")
     for key, value in flatten(plain):
         table.add_row(key, value)
     console.print(table)

@@ -1,0 +1,284 @@
+"""The documented commands, on a network from outside: what they print, and how they fail."""
+
+import dataclasses
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+
+from roadseg.runtime import ModelSpec, Segmenter
+
+
+@pytest.fixture(scope="module")
+def made(stranger, tmp_path_factory):
+    """What export, calibrate and quantize make of the stranger, by the commands alone."""
+    out = tmp_path_factory.mktemp("made")
+    run = [sys.executable, "-m", "roadseg"]
+    data = f"folder:{stranger / 'data'}"
+    for command in (
+        ["export", "--net", "stranger:make", "--weights", stranger / "net.pth", "--spec", stranger / "spec.toml",
+         "--size", "64x96", "--data", data, "--out", out / "m.onnx"],
+        ["calibrate", out / "m.onnx", "--data", data, "--count", "8", "--out", out / "m.ranges"],
+        ["quantize", out / "m.onnx", "--precision", "int8", "--ranges", out / "m.ranges",
+         "--out", out / "m_int8.onnx"],
+        ["quantize", out / "m.onnx", "--precision", "fp16", "--out", out / "m_fp16.onnx"],
+    ):  # fmt: skip
+        done = subprocess.run(
+            [*run, *map(str, command)], cwd=stranger, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    return out
+
+
+def test_the_stranger_keeps_its_contract(made):
+    spec = Segmenter.open(made / "m_int8.onnx").spec
+    assert spec == ModelSpec(
+        "stranger:make", 64, 96, ("road", "car", "sky"), channels="bgr",
+        mean=(0.4, 0.45, 0.5), std=(0.2, 0.2, 0.25),
+        align_corners=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "least"), [("m_fp16.onnx", 99.0), ("m_int8.onnx", 80.0)])
+def test_parity_prints_json_alone_and_its_budget_decides_the_exit_code(roadseg, made, stranger, name, least):
+    command = ["parity", made / "m.onnx", made / name, "--data", f"folder:{stranger / 'data'}", "--json"]
+    generous = roadseg(*command, "--budget", 100)
+    assert generous.code == 0
+    assert generous.json["within_budget"]
+    assert generous.json["pixel_agreement"] > least
+    drop = generous.json["miou_drop"]
+    if drop > 0.001:
+        strict = roadseg(*command, "--budget", drop * 0.9)
+        assert strict.code == 3
+        assert not strict.json["within_budget"]
+        assert "below the reference" in strict.err
+
+
+def test_evaluate_reports_every_class_in_percent(roadseg, made, stranger):
+    answer = roadseg("evaluate", made / "m.onnx", "--data", f"folder:{stranger / 'data'}", "--json")
+    assert answer.code == 0
+    assert answer.json["frames"] == 6
+    assert set(answer.json["per_class_iou"]) == {"road", "car", "sky"}
+    assert 0 < answer.json["miou"] < 100
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m_fp16.onnx", "m_int8.onnx"])
+def test_every_precision_builds_without_a_gpu_and_says_why_it_cannot_run(roadseg, made, tmp_path, name):
+    pytest.importorskip("tensorrt_rtx")
+    plan = tmp_path / "m.plan"
+    assert (
+        roadseg("build", made / name, "--flavour", "rtx", "--compute-capability", "8.6", "--out", plan).code == 0
+    )
+    assert roadseg("inspect", plan, "--json").json["details"]["compute_capabilities"] == ["8.6"]
+    opened = roadseg("run", plan, "--source", tmp_path, "--out", tmp_path / "x.mp4")
+    assert opened.code == 1
+    assert "cuda" not in opened.err.replace("libcuda.so.1", "").lower()
+    assert opened.err.count("\n") == 1
+
+
+def test_inspect_tells_what_a_model_is(roadseg, made):
+    told = roadseg("inspect", made / "m_int8.onnx", "--json").json
+    assert (told["kind"], told["precision"], told["inputs"], told["outputs"]) == (
+        "onnx",
+        "int8",
+        ["frames"],
+        ["labels"],
+    )
+    assert roadseg("inspect", made / "m.ranges", "--json").json["kind"] == "ranges"
+
+
+def test_doctor_says_what_works(roadseg):
+    told = roadseg("doctor", "--json").json
+    assert "export" in told["works"]
+    assert told["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_run_labels_a_folder_of_images(roadseg, made, stranger, tmp_path):
+    pytest.importorskip("av")
+    source = stranger / "data" / "val" / "images"
+    answer = roadseg("run", made / "m_int8.onnx", "--source", source, "--out", tmp_path / "out.mp4", "--json")
+    assert answer.code == 0
+    assert answer.json["frames"] == 6
+    assert answer.json.keys() >= {"frames", "dropped", "fps", "p50_ms", "p90_ms", "p99_ms"}
+
+
+# What is wrong, and the one sentence that says so.
+
+
+@dataclasses.dataclass
+class Place:
+    """A copy of everything, to spoil."""
+
+    folder: object
+    data: str
+
+
+@pytest.fixture
+def place(made, stranger, tmp_path):
+    shutil.copytree(made, tmp_path / "made")
+    shutil.copytree(stranger, tmp_path / "stranger")
+    os.chdir(tmp_path / "stranger")
+    return Place(tmp_path, f"folder:{tmp_path / 'stranger' / 'data'}")
+
+
+def refused(answer, code, *words):
+    """One sentence or two on standard error, nothing on standard output, no traceback."""
+    assert answer.code == code, answer.err
+    assert answer.out == ""
+    assert "Traceback" not in answer.err
+    assert "should not" not in answer.err
+    for word in words:
+        assert word in answer.err.replace("\n", " ")
+
+
+def test_a_missing_file(roadseg, place):
+    refused(roadseg("evaluate", "none.onnx", "--data", place.data), 1, "none.onnx does not exist")
+    refused(roadseg("quantize", "none.onnx", "--precision", "fp16", "--out", "x.onnx"), 1, "none.onnx")
+    refused(roadseg("build", "none.onnx", "--flavour", "rtx", "--out", "x.plan"), 1, "none.onnx")
+    refused(roadseg("pipeline", "none.toml"), 2, "none.toml cannot be read")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.9])
+def test_a_truncated_onnx_file(roadseg, place, share):
+    path = place.folder / "made" / "m.onnx"
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    refused(roadseg("evaluate", path, "--data", place.data), 1, "cut short")
+    refused(roadseg("quantize", path, "--precision", "fp16", "--out", "x.onnx"), 1, "cut short")
+    refused(roadseg("build", path, "--flavour", "rtx", "--out", "x.plan"), 1, "cut short")
+
+
+def test_an_onnx_file_of_another_opset(roadseg, place):
+    path = place.folder / "made" / "m.onnx"
+    model = onnx.load(path)
+    model.opset_import[0].version = 11
+    onnx.save(model, path)
+    refused(roadseg("quantize", path, "--precision", "fp16", "--out", "x.onnx"), 1, "uses ONNX opset 11")
+    refused(roadseg("build", path, "--flavour", "rtx", "--out", "x.plan"), 1, "uses ONNX opset 11")
+
+
+def test_a_checkpoint_with_other_keys(roadseg, place):
+    answer = roadseg(
+        "export",
+        "--net",
+        "fastscnn",
+        "--weights",
+        "net.pth",
+        "--spec",
+        "spec.toml",
+        "--size",
+        "64x96",
+        "--out",
+        "x.onnx",
+    )
+    refused(answer, 1, "does not fit FastSCNN", "missing", "unexpected")
+    assert not os.path.exists("x.onnx")  # noqa: PTH110
+
+
+def test_labels_of_another_size(roadseg, place):
+    labels = place.folder / "stranger" / "data" / "val" / "labels" / "3.png"
+    cv2.imwrite(str(labels), np.zeros((32, 48), np.uint8))
+    answer = roadseg("evaluate", place.folder / "made" / "m.onnx", "--data", place.data)
+    refused(answer, 1, "3.png has 32x48 labels for a frame of 64x96")
+
+
+def test_an_unreadable_image_among_the_calibration_images(roadseg, place):
+    image = place.folder / "stranger" / "data" / "train" / "images" / "7.png"
+    image.write_bytes(image.read_bytes()[:-40])
+    out = place.folder / "new.ranges"
+    answer = roadseg(
+        "calibrate", place.folder / "made" / "m.onnx", "--data", place.data, "--count", 12, "--out", out
+    )
+    refused(answer, 1, "7.png is not an image that can be read")
+    assert not out.exists()
+
+
+def test_calibration_on_validation_images(roadseg, place):
+    command = ["calibrate", place.folder / "made" / "m.onnx", "--data", place.data, "--split", "val", "--count", 4]
+    refused(roadseg(*command, "--out", place.folder / "v.ranges"), 1, "val")
+    assert roadseg(*command, "--force", "--out", place.folder / "v.ranges").code == 0
+
+
+def test_a_manifest_edited_by_hand(roadseg, place):
+    manifest = place.folder / "made" / "m.ranges.json"
+    manifest.write_text(manifest.read_text().replace('"entropy"', '"minmax"'))
+    made = place.folder / "made"
+    answer = roadseg(
+        "quantize", made / "m.onnx", "--precision", "int8", "--ranges", made / "m.ranges", "--out", "x.onnx"
+    )
+    refused(answer, 1, "was edited after roadseg wrote it")
+    refused(roadseg("inspect", made / "m.ranges"), 1, "was edited after roadseg wrote it")
+
+
+def test_ranges_of_another_model(roadseg, place):
+    made = place.folder / "made"
+    model = onnx.load(made / "m.onnx")
+    model.producer_name = "somebody else"
+    onnx.save(model, made / "m.onnx")
+    answer = roadseg(
+        "quantize", made / "m.onnx", "--precision", "int8", "--ranges", made / "m.ranges", "--out", "x.onnx"
+    )
+    refused(answer, 1, "holds the ranges of another model")
+
+
+def test_a_full_disk(place):
+    """A limit on the size of files, which writing meets as it would meet a full disk."""
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    made = place.folder / "made"
+    out = place.folder / "full.onnx"
+    done = subprocess.run(
+        [sys.executable, "-m", "roadseg", "quantize", made / "m.onnx", "--precision", "fp16", "--out", out],
+        preexec_fn=limit, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "full.onnx cannot be written: File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not out.exists()
+
+
+def test_a_video_that_ends_mid_frame(roadseg, place):
+    av = pytest.importorskip("av")
+    clip = place.folder / "clip.mkv"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        for i in range(20):
+            frame = np.full((64, 96, 3), 5 * i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    clip.write_bytes(clip.read_bytes()[: int(0.6 * clip.stat().st_size)])
+    out = place.folder / "labelled.mp4"
+    refused(
+        roadseg("run", place.folder / "made" / "m.onnx", "--source", clip, "--out", out),
+        1,
+        "cut short: after frame",
+    )
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["fly"],
+        ["export"],
+        ["evaluate", "m.onnx", "--data", "kitti:/x"],
+        ["evaluate", "m.weights", "--data", "scenes:count=2"],
+        ["export", "--net", "fastscnn", "--weights", "nowhere", "--out", "x.onnx"],
+        ["export", "--net", "fastscnn", "--weights", "net.pth", "--size", "360", "--out", "x.onnx"],
+        ["export", "--net", "fastscnn", "--weights", "net.pth", "--size", "64x96", "--out", "x.onnx"],
+        ["quantize", "m.onnx", "--precision", "int4", "--out", "x.onnx"],
+    ],
+)
+def test_what_cannot_be_meant_is_wrong_usage(roadseg, place, command):
+    refused(roadseg(*command), 2)

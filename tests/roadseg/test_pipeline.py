@@ -1,0 +1,105 @@
+"""A whole pipeline from one file: what it makes, what it does not make again, and what it refuses."""
+
+import shutil
+
+import pytest
+
+from roadseg.runtime import read_manifest
+
+pytest.importorskip("tensorrt_rtx")
+pytest.importorskip("av")
+
+CONFIG = """
+title = "A stranger"
+latency_frames = 2
+
+[network]
+net = "stranger:make"
+weights = "net.pth"
+spec = "spec.toml"
+size = "64x96"
+
+[data]
+calibration = "folder:data"
+evaluation = "folder:data"
+
+[calibration]
+count = 6
+
+[engines]
+compute_capabilities = ["8.6"]
+
+[budget]
+fp16 = 100
+int8 = 100
+
+[video]
+source = "data/val/images"
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(stranger, tmp_path_factory):
+    copy = tmp_path_factory.mktemp("pipeline") / "work"
+    shutil.copytree(stranger, copy)
+    (copy / "road.toml").write_text(CONFIG)
+    return copy
+
+
+def states(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("out/*") if path.suffix != ".html"}
+
+
+@pytest.fixture
+def here(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_everything_is_made_once_and_only_what_changed_again(roadseg, here):
+    first = roadseg("pipeline", "road.toml", "--json")
+    assert first.code == 0, first.err
+    assert first.json["engines"] == ["model_fp32_sm86.plan", "model_fp16_sm86.plan", "model_int8_sm86.plan"]
+    assert read_manifest(here / "out" / "model_int8_sm86.plan", "plan").spec.size == (64, 96)
+    made = states(here)
+    assert {"model_int8.onnx", "model.ranges", "labelled.mp4", "parity_int8.json", "latency.json"} <= made.keys()
+    page = (here / "out" / "report.html").read_text()
+    assert "A stranger" in page
+    assert "ONNX INT8" in page
+
+    assert roadseg("pipeline", "road.toml").code == 0
+    assert states(here) == made
+
+    (here / "road.toml").write_text(CONFIG.replace("count = 6", "count = 5"))
+    assert roadseg("pipeline", "road.toml").code == 0
+    changed = {name for name, state in states(here).items() if made.get(name) != state}
+    assert changed >= {"model.ranges", "model_int8.onnx", "model_int8_sm86.plan", "parity_int8.json"}
+    assert not changed & {"model_fp32.onnx", "model_fp16.onnx", "model_fp16_sm86.plan", "parity_fp16.json"}
+
+
+def test_a_model_beyond_its_budget_gets_no_engine_and_the_command_leaves_with_3(roadseg, here):
+    strict = CONFIG.replace("int8 = 100", "int8 = 0").replace('"out"', '"strict"')
+    (here / "strict.toml").write_text(
+        'out = "strict"\nreport = false\n' + strict.replace("latency_frames = 2", "latency_frames = 0")
+    )
+    answer = roadseg("pipeline", "strict.toml")
+    assert answer.code == 3
+    assert "INT8 lost" in answer.err
+    assert (here / "strict" / "model_fp16_sm86.plan").is_file()
+    assert not (here / "strict" / "model_int8_sm86.plan").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (CONFIG.replace("count = 6", "cuont = 6"), "there is no setting calibration.cuont"),
+        (CONFIG.replace('size = "64x96"', ""), "missing required field `size`"),
+        (CONFIG.replace("count = 6", 'count = "six"'), "Expected `int`, got `str`"),
+        ("= what", "is not TOML"),
+    ],
+)
+def test_a_wrong_setting_is_named(roadseg, here, text, sentence):
+    (here / "wrong.toml").write_text(text)
+    answer = roadseg("pipeline", "wrong.toml")
+    assert answer.code == 2
+    assert sentence in answer.err.replace("\n", " ")
