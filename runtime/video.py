@@ -62,13 +62,18 @@ class Source(Protocol):
 
 
 def run(
-    segmenter: Segmenter, source: str | Path, out: Path, *, blend: float = 0.5, max_frames: int | None = None
+    segmenter: Segmenter,
+    source: str | Path | Source,
+    out: Path,
+    *,
+    blend: float = 0.5,
+    max_frames: int | None = None,
 ) -> RunReport:
     """Label every frame of a source and write what comes out as a video, once it is complete.
 
     Args:
         segmenter: the model; frames of another size are resized for it.
-        source: a video file, a folder of images, a camera (/dev/video0), or an address (rtsp://...).
+        source: a video file, a folder of images, a camera (/dev/video0), an address (rtsp://...), or a Source.
         out: an .mp4 file.
         blend: share of the label colours in the picture, 0 to 1.
         max_frames: stop after so many.
@@ -77,16 +82,16 @@ def run(
         DataError: if the source cannot be read, is damaged, or has no frames.
         ArtifactError: if the video cannot be written.
     """
-    frames = open_source(str(source))
+    frames = open_source(str(source)) if isinstance(source, (str, Path)) else source
     latencies_ms = []
     begun = time.perf_counter()
     with atomic_path(out) as temporary, VideoWriter(temporary, frames.fps) as writer:
-        for frame in track(islice(frames, max_frames), f"label {source}", frames.count):
+        for frame in track(islice(frames, max_frames), f"label with {segmenter.backend.name}", frames.count):
             labels, latency_ms = _timed(segmenter, frame)
             latencies_ms.append(latency_ms)
             writer.write(overlay(frame, labels, segmenter.spec.label_set, blend))
         if not latencies_ms:
-            raise DataError(f"{source} has no frames.")
+            raise DataError("the video has no frames.")
     elapsed_s = time.perf_counter() - begun
     p50, p90, p99 = (float(p) for p in np.percentile(latencies_ms, (50, 90, 99)))
     return RunReport(len(latencies_ms), frames.dropped, len(latencies_ms) / elapsed_s, p50, p90, p99)
@@ -329,5 +334,5 @@ def _duration_s(container: Any, stream: Any) -> float | None:
         return float((stream.duration + (stream.start_time or 0)) * stream.time_base)
     # Matroska tells the length of the whole file only; with sound beside it that is not the video's.
     if container.duration is not None and len(container.streams) == 1:
-        return container.duration / 1e6
+        return float(container.duration) / 1e6
     return None

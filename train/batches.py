@@ -83,6 +83,6 @@ def load_batches(samples: AugmentedSamples, batches: EpochBatches, workers: int)
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
-        # Its own generator: otherwise it draws from the one that dropout uses, differently with and without workers.
+        # Its own generator: else it draws from the one that dropout uses, and differently with workers.
         generator=torch.Generator(),
     )
