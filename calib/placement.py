@@ -85,6 +85,8 @@ def place(model: onnx.ModelProto) -> Placement:
 
 def float_reason(graph: Graph, node: NodeProto) -> str:
     """Why a layer stays float; empty if it can run in INT8."""
+    if node.op_type == "MatMul" and len(graph.shape(node.output[0])) > 3:
+        return "it works along a map, not across channels"
     if not graph.has_weights(node) or node.input[0] in graph.constants:
         return "its weights are not constant"
     if node.op_type == "MatMul" and len(graph.constants[node.input[1]].dims) != 2:

@@ -148,6 +148,23 @@ def test_what_stays_float_says_why(graph):
     }
 
 
+def test_pooling_by_constant_matrices_stays_float(graph):
+    # What export makes of adaptive average pooling whose bins do not divide the map.
+    model = graph(
+        """g (float[1,4,12,15] x) => (float[1,4,6,6] y) {
+            by_rows = MatMul(rows, x)
+            by_columns = MatMul(by_rows, columns)
+            y = Conv(by_columns, w1)
+        }""",
+        rows=(6, 12),
+        columns=(15, 6),
+        w1=W,
+    )
+    placement = place(model)
+    assert placement.activations == ("by_columns",)
+    assert [layer.reason for layer in placement.layers] == ["it works along a map, not across channels"] * 2 + [""]
+
+
 def test_a_model_without_convolutions_is_refused(graph):
     with pytest.raises(CalibrationError, match="nothing in this model can run in INT8"):
         place(graph("g (float[1,4,8,8] x) => (float[1,4,8,8] y) { y = Relu(x) }"))
