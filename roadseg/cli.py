@@ -16,7 +16,6 @@ from typing import Annotated, Any
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from roadseg import __version__
 from roadseg.runtime import RoadsegError, Size, parse_size
@@ -295,17 +294,15 @@ def open_model(name: str, size: Size | None = None) -> Any:
 
 
 def emit(result: Any, as_json: bool) -> None:
-    """Print a result: JSON on standard output, or a table on standard error."""
+    """Print a result: JSON on standard output, or a line for each value on standard error."""
     plain = msgspec.to_builtins(result, enc_hook=str)
     if as_json:
         sys.stdout.write(msgspec.json.encode(plain).decode() + "\n")
         return
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column()
-    table.add_column(overflow="fold")
-    for key, value in flatten(plain):
-        table.add_row(key, value)
-    console.print(table)
+    rows = flatten(plain)
+    width = max((len(key) for key, _ in rows), default=0)
+    for key, value in rows:
+        console.print(f"{key:<{width}}  {value}", markup=False)
 
 
 def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
