@@ -11,6 +11,7 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.request import url2pathname
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,12 @@ FOLDER_FPS = Fraction(10)
 """At which a folder of images is played."""
 QUALITY = "20"
 """x264's constant rate factor: 18 is visually lossless, 23 the default (trac.ffmpeg.org/wiki/Encode/H.264)."""
+ENCODER_THREADS = 4
+"""A fixed number, because what x264 writes depends on it, and by default it follows the number of cores."""
+BT709 = 1
+"""Colours as browsers take high definition to have; AVCOL_SPC_, _PRI_ and _TRC_BT709 of libavutil/pixfmt.h."""
+LIMITED_RANGE = 1
+"""Luma from 16 to 235; AVCOL_RANGE_MPEG of libavutil/pixfmt.h."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +93,8 @@ def run(
     latencies_ms = []
     begun = time.perf_counter()
     with atomic_path(out) as temporary, VideoWriter(temporary, frames.fps) as writer:
-        for frame in track(islice(frames, max_frames), f"label with {segmenter.backend.name}", frames.count):
+        what = f"label with {segmenter.backend.name}"
+        for frame in track(islice(frames, max_frames), what, _fewer(frames.count, max_frames)):
             labels, latency_ms = _timed(segmenter, frame)
             latencies_ms.append(latency_ms)
             writer.write(overlay(frame, labels, segmenter.spec.label_set, blend))
@@ -110,6 +118,8 @@ def open_source(uri: str) -> Source:
     Raises:
         DataError: if there is no such file or folder, or it holds no video.
     """
+    if uri.startswith("file://"):
+        uri = url2pathname(uri.removeprefix("file://"))
     if "://" in uri:
         return LiveStream(uri, None)
     if uri.startswith("/dev/video"):
@@ -145,7 +155,7 @@ class VideoFile:
                             raise self._cut_short(done)
                         yield picture.to_ndarray(format="rgb24")
                         done += 1
-                        end_s = max(end_s, float(picture.time or 0) + 1 / float(self.fps))
+                        end_s = max(end_s, _end_s(picture, self.fps))
                     if packet.is_corrupt:
                         raise self._cut_short(done)
             except av.FFmpegError as error:
@@ -268,6 +278,10 @@ class VideoWriter:
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
         self._stream = self._container.add_stream("libx264", rate=fps, options={"crf": QUALITY, "preset": "fast"})
         self._stream.pix_fmt = "yuv420p"
+        encoder = self._stream.codec_context
+        encoder.thread_count = ENCODER_THREADS
+        encoder.colorspace = encoder.color_primaries = encoder.color_trc = BT709
+        encoder.color_range = LIMITED_RANGE
         self._begun = False
 
     def __enter__(self) -> VideoWriter:
@@ -285,7 +299,8 @@ class VideoWriter:
         if not self._begun:
             self._stream.height, self._stream.width = even.shape[:2]
             self._begun = True
-        self._mux(self._av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24"))
+        picture = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+        self._mux(picture.reformat(format="yuv420p", dst_colorspace="ITU709"))
 
     def close(self) -> None:
         """Write what the encoder still holds, and the index."""
@@ -322,10 +337,19 @@ class _Opened:
         self.container.close()
 
 
+def _fewer(count: int | None, limit: int | None) -> int | None:
+    return min((number for number in (count, limit) if number is not None), default=None)
+
+
 def _timed(segmenter: Segmenter, frame: Frame) -> tuple[npt.NDArray[np.uint8], float]:
     begun = time.perf_counter()
     labels = segmenter.segment_fitted(frame)
     return labels, 1000 * (time.perf_counter() - begun)
+
+
+def _end_s(picture: Any, fps: Fraction) -> float:
+    """Until when a picture is shown, in seconds; the last one of a video is often shown for long."""
+    return float((picture.pts or 0) * picture.time_base + max(picture.duration * picture.time_base, 1 / fps))
 
 
 def _duration_s(container: Any, stream: Any) -> float | None:

@@ -1,3 +1,6 @@
+"""Every frame of a file is labelled, the newest of a stream, and what is damaged is refused."""
+
+import os
 import time
 from fractions import Fraction
 
@@ -5,7 +8,7 @@ import numpy as np
 import pytest
 
 from roadseg.runtime import CAMVID, DataError, ModelSpec, Segmenter
-from roadseg.runtime.video import VideoWriter, open_source, overlay, run
+from roadseg.runtime.video import LiveStream, VideoWriter, open_source, overlay, run
 
 av = pytest.importorskip("av")
 cv2 = pytest.importorskip("cv2")
@@ -60,6 +63,28 @@ def test_labelling_twice_gives_the_same_bytes(tmp_path):
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot leave cores out")
+def test_the_bytes_do_not_depend_on_the_number_of_cores(tmp_path):
+    cores = os.sched_getaffinity(0)
+    written = write_clip(tmp_path / "all.mp4", size=(288, 512)).read_bytes()
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        assert write_clip(tmp_path / "one.mp4", size=(288, 512)).read_bytes() == written
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def test_colours_are_those_that_players_assume_of_high_definition(tmp_path):
+    green = np.full((720, 1280, 3), (0, 200, 0), np.uint8)
+    with VideoWriter(tmp_path / "green.mp4", Fraction(12)) as writer:
+        writer.write(green)
+    with av.open(str(tmp_path / "green.mp4")) as container:
+        picture = next(container.decode(video=0))
+    assert (picture.colorspace, picture.color_range) == (1, 1)  # BT.709, limited range
+    shown = picture.to_ndarray(format="rgb24", src_colorspace="ITU709")
+    assert shown[360, 640].tolist() == pytest.approx([0, 200, 0], abs=3)
+
+
 def test_an_odd_size_is_made_even(tmp_path):
     clip = write_clip(tmp_path / "odd.mp4", size=(33, 51))
     assert next(iter(open_source(str(clip)))).shape == (34, 52, 3)
@@ -89,6 +114,19 @@ def test_a_video_that_ends_in_the_middle_is_refused_and_nothing_is_written(tmp_p
     assert sorted(p.name for p in tmp_path.iterdir()) == [clip.name]
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_last_frame_that_stands_for_long_is_no_damage(tmp_path, suffix):
+    clip = tmp_path / f"clip{suffix}"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("libx264", rate=12, options={"bf": "0"})
+        stream.height, stream.width, stream.pix_fmt = 96, 96, "yuv420p"
+        grey = av.VideoFrame.from_ndarray(np.full((96, 96, 3), 90, np.uint8), format="rgb24")
+        packets = [packet for picture in [*[grey] * 5, None] for packet in stream.encode(picture)]
+        packets[-1].duration = 20 * packets[0].duration
+        container.mux(packets)
+    assert sum(1 for _ in open_source(str(clip))) == 5
+
+
 def test_a_video_without_its_index_is_refused(tmp_path):
     clip = write_clip(tmp_path / "clip.mp4")
     clip.write_bytes(clip.read_bytes()[:200])
@@ -96,7 +134,13 @@ def test_a_video_without_its_index_is_refused(tmp_path):
         open_source(str(clip))
 
 
-@pytest.mark.parametrize("uri", ["/nowhere/clip.mp4", "clip"])
+def test_the_address_of_a_file_is_a_file(tmp_path):
+    (tmp_path / "a b").mkdir()
+    clip = write_clip(tmp_path / "a b" / "clip.mp4")
+    assert open_source(clip.as_uri()).count == 12
+
+
+@pytest.mark.parametrize("uri", ["/nowhere/clip.mp4", "clip", "file:///nowhere/clip.mp4"])
 def test_a_missing_video_is_named(uri):
     with pytest.raises(DataError, match="there is no video or folder"):
         open_source(uri)
@@ -130,7 +174,7 @@ class SlowRoad:
 def test_a_live_source_gives_the_newest_frame_and_counts_those_it_drops(tmp_path):
     clip = write_clip(tmp_path / "clip.mp4", frames=20)
     slow = Segmenter(SEGMENTER.spec, SlowRoad())
-    report = run(slow, clip.as_uri(), tmp_path / "out.mp4", blend=0.0)
+    report = run(slow, LiveStream(str(clip), None), tmp_path / "out.mp4", blend=0.0)
     assert report.dropped > 0
     assert report.frames + report.dropped == 20
     last = list(open_source(str(tmp_path / "out.mp4")))[-1]
