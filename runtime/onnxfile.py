@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .artifacts import read_bytes, write_atomically
-from .errors import ArtifactError
+from .errors import ArtifactError, SpecError
 from .optional import require
 from .spec import ModelSpec
 
@@ -70,12 +71,22 @@ def onnx_spec(model: onnx.ModelProto, path: Path) -> ModelSpec:
     """The ModelSpec inside a model.
 
     Raises:
-        ArtifactError: if there is none.
+        ArtifactError: if there is none, or it was edited into something else.
     """
-    text = metadata(model).get(SPEC_KEY)
-    if text is None:
+    return read_spec(metadata(model), path)
+
+
+def read_spec(entries: Mapping[str, str], path: Path) -> ModelSpec:
+    """The ModelSpec among the metadata properties of the model at `path`; errors as `onnx_spec`."""
+    if SPEC_KEY not in entries:
         raise ArtifactError(
             f"{path} holds no ModelSpec, so nothing says how its frames were normalised. "
             "Export the network with `roadseg export`."
         )
-    return ModelSpec.from_json(text)
+    try:
+        return ModelSpec.from_json(entries[SPEC_KEY])
+    except SpecError as error:
+        raise ArtifactError(
+            f"{path} holds a ModelSpec that cannot be read ({str(error).rstrip('.')}). "
+            "Export the network with `roadseg export`."
+        ) from error

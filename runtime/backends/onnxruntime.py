@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ..artifacts import read_bytes
-from ..errors import ArtifactError, EngineError
-from ..onnxfile import PRECISION_KEY, SPEC_KEY
+from ..errors import ArtifactError, EngineError, MissingDependencyError
+from ..onnxfile import PRECISION_KEY, load_onnx, read_spec
 from ..optional import require
 from ..pixels import classify, normalise
-from ..spec import ModelSpec
 
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 """In order of preference."""
-ERRORS_ONLY = 3
-"""ONNX Runtime's severity level."""
+FATAL_ONLY = 4
+"""ONNX Runtime's severity level: what is less is raised, and told by us."""
 
 
 class OnnxRuntimeBackend:
@@ -34,12 +35,7 @@ class OnnxRuntimeBackend:
         self._path = path
         self._session = _open(ort, path, threads)
         metadata = self._session.get_modelmeta().custom_metadata_map
-        if SPEC_KEY not in metadata:
-            raise ArtifactError(
-                f"{path} holds no ModelSpec, so nothing says how its frames were normalised. "
-                "Export the network with `roadseg export`."
-            )
-        self.spec = ModelSpec.from_json(metadata[SPEC_KEY])
+        self.spec = read_spec(metadata, path)
         provider = self._session.get_providers()[0].removesuffix("ExecutionProvider")
         self.name = f"ONNX Runtime {ort.__version__} {provider} {metadata.get(PRECISION_KEY, '')}".rstrip()
         self._input = self._session.get_inputs()[0]
@@ -65,7 +61,7 @@ class OnnxRuntimeBackend:
 
 def _open(ort: Any, path: Path, threads: int | None) -> Any:
     options = ort.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY + 1
+    options.log_severity_level = FATAL_ONLY
     if threads:
         options.intra_op_num_threads = threads
     providers = [p for p in PROVIDERS if p in ort.get_available_providers()]
@@ -73,6 +69,8 @@ def _open(ort: Any, path: Path, threads: int | None) -> Any:
     try:
         return ort.InferenceSession(data, options, providers=providers)
     except Exception as error:  # see above
+        with contextlib.suppress(MissingDependencyError):
+            load_onnx(path)  # tells a wrong opset and a file cut short apart, where onnx is installed
         raise ArtifactError(
             f"{path} cannot be opened by ONNX Runtime {ort.__version__}; it was cut short, or uses what this "
             f"version does not know ({_first_line(error)}). Export it again."
@@ -80,4 +78,6 @@ def _open(ort: Any, path: Path, threads: int | None) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """What ONNX Runtime says, without its error codes and places in its source."""
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : (/\S+:\d+ .*?\) (?=[A-Z]))?", "", str(error).strip())
+    return text.partition("\n")[0].removesuffix(".") or type(error).__name__

@@ -38,6 +38,20 @@ def test_a_model_without_spec_is_refused(brightest, tmp_path):
         onnx_spec(load_onnx(path), path)
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "truncated"),
+        ('{"height": 4, "width": 6}', "`name`"),
+        ('{"name": "tiny", "height": 0, "width": 6}', "tiny: height and width must be positive, got 0x6"),
+    ],
+)
+def test_a_spec_that_cannot_be_read_is_refused_by_file(brightest, tmp_path, text, why):
+    path = brightest(tmp_path / "m.onnx", entries={SPEC_KEY: text})
+    with pytest.raises(ArtifactError, match=rf"m\.onnx holds a ModelSpec that cannot be read .*{why}"):
+        onnx_spec(load_onnx(path), path)
+
+
 def test_a_model_cut_short_anywhere_is_refused(path, tmp_path):
     whole = path.read_bytes()
     cut = tmp_path / "cut.onnx"

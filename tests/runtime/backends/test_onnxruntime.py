@@ -1,6 +1,7 @@
 """Models in ONNX Runtime answer as numpy does, and what is no model is refused."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -88,9 +89,35 @@ def test_a_model_cut_short_anywhere_is_refused(brightest, tmp_path, capfd):
     whole = brightest(tmp_path / "m.onnx").read_bytes()
     for length in range(0, len(whole), 7):
         (tmp_path / "cut.onnx").write_bytes(whole[:length])
-        with pytest.raises(ArtifactError, match=r"cut\.onnx (cannot be opened|holds no ModelSpec)"):
+        with pytest.raises(ArtifactError, match=r"cut\.onnx (is not an ONNX model|holds no)"):
             OnnxRuntimeBackend(tmp_path / "cut.onnx")
     assert capfd.readouterr().err == ""
+
+
+def test_another_opset_is_named_in_one_sentence(brightest, tmp_path):
+    path = brightest(tmp_path / "m.onnx")
+    model = load_onnx(path)
+    model.opset_import[0].version = 99
+    save_onnx(path, model)
+    with pytest.raises(ArtifactError, match=r"m\.onnx uses ONNX opset 99; roadseg works with 17 to 23\."):
+        OnnxRuntimeBackend(path)
+
+
+@pytest.mark.parametrize(
+    ("length", "why"),
+    [
+        (100, "Failed to load model because protobuf parsing failed"),
+        (None, r"Unsupported model IR version: 99, max supported IR version: \d+"),
+    ],
+)
+def test_where_onnx_is_missing_onnx_runtime_says_why(brightest, tmp_path, monkeypatch, length, why):
+    path = brightest(tmp_path / "m.onnx")
+    model = load_onnx(path)
+    model.ir_version = 99
+    path.write_bytes(model.SerializeToString()[:length])
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ArtifactError, match=rf"m\.onnx cannot be opened .*\({why}\)\. Export it again\."):
+        OnnxRuntimeBackend(path)
 
 
 def test_an_operator_that_nobody_knows_is_named(brightest, tmp_path):
