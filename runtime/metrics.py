@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -46,20 +48,33 @@ class ConfusionMatrix:
     @property
     def iou(self) -> npt.NDArray[np.float64]:
         """Intersection over union per class, in [0, 1]; NaN for a class that never occurred."""
-        hits = np.diagonal(self.counts).astype(np.float64)
-        union = self.counts.sum(axis=1) + self.counts[:, :-1].sum(axis=0) - hits
-        iou = np.full(self.classes, np.nan)
-        np.divide(hits, union, out=iou, where=union > 0)
-        return iou
+        return iou_of(self.counts)
 
     @property
     def miou(self) -> float:
         """Mean of `iou` over the classes that occurred; NaN if none did."""
-        iou = self.iou[~np.isnan(self.iou)]
-        return float(iou.mean()) if iou.size else float("nan")
+        return float(mean_over_classes(self.iou))
 
     @property
     def pixel_accuracy(self) -> float:
         """Share of the labelled pixels answered correctly; NaN if there are none."""
         total = int(self.counts.sum())
         return float(np.trace(self.counts[:, :-1]) / total) if total else float("nan")
+
+
+def iou_of(counts: npt.NDArray[np.number[Any]]) -> npt.NDArray[np.float64]:
+    """IoU of confusion counts `(..., C, C + 1)`: `(..., C)`, NaN for a class that never occurred."""
+    hits = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
+    union = counts.sum(axis=-1) + counts[..., :-1].sum(axis=-2) - hits
+    return _ratio(hits, union)
+
+
+def mean_over_classes(iou: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Mean of `(..., C)` over the classes that occurred; NaN where none did."""
+    return _ratio(np.nansum(iou, axis=-1), (~np.isnan(iou)).sum(axis=-1))
+
+
+def _ratio(share: npt.NDArray[np.float64], whole: npt.NDArray[np.number[Any]]) -> npt.NDArray[np.float64]:
+    ratio = np.full(np.shape(share), np.nan)
+    np.divide(share, whole, out=ratio, where=whole > 0)
+    return ratio

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from .data import Sample
 from .errors import DataError, ParityError, SpecError
-from .metrics import ConfusionMatrix
+from .metrics import ConfusionMatrix, iou_of, mean_over_classes
 from .progress import track
 from .segmenter import Segmenter
 
@@ -241,15 +241,7 @@ def bootstrap_drop(
 def mean_iou(draws: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Mean IoU of each draw: `(draws, frames)` multiplicities and `(frames, C, C + 1)` counts give `(draws,)`."""
     flat = draws.astype(np.float64) @ counts.reshape(len(counts), -1)
-    summed = flat.reshape(len(draws), *counts.shape[1:])
-    hits = np.diagonal(summed, axis1=1, axis2=2)
-    union = summed.sum(axis=2) + summed[:, :, :-1].sum(axis=1) - hits
-    occurring = union > 0
-    iou = np.divide(hits, union, out=np.zeros_like(hits), where=occurring)
-    count = occurring.sum(axis=1)
-    mean = np.full(len(draws), np.nan)
-    np.divide(iou.sum(axis=1), count, out=mean, where=count > 0)
-    return mean
+    return mean_over_classes(iou_of(flat.reshape(len(draws), *counts.shape[1:])))
 
 
 def percent(share: float) -> float | None:
