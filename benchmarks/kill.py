@@ -2,8 +2,8 @@
 
 Run: python -m benchmarks.kill TOML [--kills 20] [--seed 0] [--out results.json]
 
-TOML is a pipeline's file; each of its steps is one command's work. Compared is every file that the pipeline makes but
-those that hold measured times (latency.json, video.json, report.html).
+TOML is a pipeline's file; each of its steps is one command's work. Compared is every file that the pipeline makes
+but those that hold measured times (latency.json, video.json, report.html).
 """
 
 import argparse

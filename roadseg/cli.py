@@ -209,8 +209,9 @@ def evaluate(
     from roadseg import runtime
     from roadseg.train import open_data
 
+    dataset = open_data(data, split)
     segmenter = open_model(model, parse_size(size) if size else None)
-    emit(runtime.evaluate(segmenter, open_data(data, split)).as_json(), json)
+    emit(runtime.evaluate(segmenter, dataset).as_json(), json)
 
 
 @app.command()
@@ -226,9 +227,10 @@ def parity(
     from roadseg import runtime
     from roadseg.train import open_data
 
+    dataset = open_data(data, split)
     second = open_model(candidate)
     first = open_model(reference, second.spec.size)
-    report = runtime.compare(first, second, open_data(data, split))
+    report = runtime.compare(first, second, dataset)
     emit(report.as_json(budget), json)
     report.raise_for_parity(budget)
 
@@ -320,6 +322,8 @@ def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
 
 def main() -> None:
     """Run the command; every expected failure is one sentence and its exit code."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a network in the current folder is found, as with python -m
     try:
         app()
     except RoadsegError as error:

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from roadseg.runtime import ModelSpec, Size, UsageError, sha256_file
+from roadseg.runtime import ModelSpec, Segmenter, Size, UsageError, sha256_file
 from roadseg.runtime.settings import read_settings
 
 if TYPE_CHECKING:
@@ -82,6 +82,14 @@ def load(
     train.load_weights(module, tensors, path)
     spec = spec.resized(size) if size else spec
     return module.eval(), spec, {"checkpoint_sha256": sha256_file(path), **history}
+
+
+def open_network(net: str, weights: str, size: Size | None, spec_file: Path | None) -> Segmenter:
+    """The network in PyTorch, ready to answer frames: what an exported model is measured against."""
+    from roadseg.runtime.backends.torch import TorchBackend
+
+    module, spec, _ = load(net, weights, size, spec_file)
+    return Segmenter(spec, TorchBackend(module, spec))
 
 
 def read_spec(path: Path, net: str, size: Size | None) -> ModelSpec:

@@ -25,7 +25,7 @@ from roadseg.runtime import (
 from roadseg.runtime.settings import read_settings
 from roadseg.train import find_checkpoint, open_data
 
-from .exporting import export_network
+from .exporting import export_network, open_network
 from .steps import Steps, read_json, write_json
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -158,7 +158,6 @@ class Pipeline:
     def export(self) -> None:
         """Network to FP32 ONNX, compared with PyTorch on frames of the evaluation data."""
         network, data = self.config.network, self.config.data
-        spec_file = self.base / network.spec if network.spec else None
 
         def action() -> None:
             export_network(
@@ -166,12 +165,12 @@ class Pipeline:
                 str(self.checkpoint),
                 self.model("fp32"),
                 size=self.size,
-                spec_file=spec_file,
+                spec_file=self.spec_file,
                 data=self._located(data.evaluation),
                 split=data.evaluation_split,
             )
 
-        inputs = [self.checkpoint, *([spec_file] if spec_file else [])]
+        inputs = [self.checkpoint, *([self.spec_file] if self.spec_file else [])]
         settings = {"network": network, "data": self.evaluation.fingerprint}
         self._step("export", settings, inputs, [self.model("fp32")], action)
 
@@ -232,10 +231,9 @@ class Pipeline:
         from .timing import time_models
 
         def action() -> None:
-            models = {f"ONNX {p.upper()}": self.model(p) for p in self.config.precisions}
-            rows = time_models(
-                {"PyTorch FP32": self.checkpoint, **models}, self.evaluation, self.config.latency_frames, self.size
-            )
+            models = {f"ONNX {p.upper()}": Segmenter.open(self.model(p)) for p in self.config.precisions}
+            segmenters = {"PyTorch FP32": self.reference, **models}
+            rows = time_models(segmenters, self.evaluation, self.config.latency_frames)
             write_json(self.latency_file, rows)
 
         inputs = [self.checkpoint, *(self.model(p) for p in self.config.precisions)]
@@ -269,6 +267,11 @@ class Pipeline:
         inside = self.base / self.config.network.weights
         return inside if inside.is_file() else find_checkpoint(self.config.network.weights)
 
+    @property
+    def spec_file(self) -> Path | None:
+        """The ModelSpec of weights that carry none."""
+        return self.base / self.config.network.spec if self.config.network.spec else None
+
     @functools.cached_property
     def size(self) -> Size:
         """Of every model here."""
@@ -287,7 +290,7 @@ class Pipeline:
     @functools.cached_property
     def reference(self) -> Segmenter:
         """PyTorch, at the models' size."""
-        return Segmenter.open(self.checkpoint, size=self.size)
+        return open_network(self.config.network.net, str(self.checkpoint), self.size, self.spec_file)
 
     @property
     def ranges(self) -> Path:

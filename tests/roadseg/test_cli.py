@@ -273,7 +273,7 @@ def test_a_video_that_ends_mid_frame(roadseg, place):
         ["fly"],
         ["export"],
         ["evaluate", "m.onnx", "--data", "kitti:/x"],
-        ["evaluate", "m.weights", "--data", "scenes:count=2"],
+        ["evaluate", "spec.toml", "--data", "scenes:count=2"],
         ["export", "--net", "fastscnn", "--weights", "nowhere", "--out", "x.onnx"],
         ["export", "--net", "fastscnn", "--weights", "net.pth", "--size", "360", "--out", "x.onnx"],
         ["export", "--net", "fastscnn", "--weights", "net.pth", "--size", "64x96", "--out", "x.onnx"],

@@ -98,7 +98,7 @@ class FeatureFusion(nn.Module):
         )
 
     def forward(self, spatial: Tensor, context: Tensor) -> Tensor:
-        x = self.conv_1x1(torch.cat([spatial, context], dim=1))
+        x: Tensor = self.conv_1x1(torch.cat([spatial, context], dim=1))
         weights: Tensor = self.channel_attention(global_average(x))
         return x + x * weights
 
