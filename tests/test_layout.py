@@ -33,18 +33,26 @@ def extras(setup):
     }
 
 
-def modules_after(statement):
-    """What is in `sys.modules` of a fresh Python after a statement."""
-    code = f"{statement}\nimport sys\nprint(*sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return set(shown.stdout.split())
+@pytest.fixture
+def modules_after(tmp_path):
+    """Tell what is in `sys.modules` of a fresh Python after a statement."""
+
+    def tell(statement):
+        code = f"{statement}\nimport sys\nprint(*sys.modules)"
+        # Away from the checkout, whose folder roadseg/ would hide an installed roadseg.
+        shown = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
+        )
+        return set(shown.stdout.split())
+
+    return tell
 
 
-def test_importing_the_runtime_needs_no_heavy_library():
+def test_importing_the_runtime_needs_no_heavy_library(modules_after):
     assert not modules_after("import roadseg.runtime").intersection(HEAVY)
 
 
-def test_reading_a_data_set_needs_no_torch():
+def test_reading_a_data_set_needs_no_torch(modules_after):
     loaded = modules_after("import roadseg.train.data")
     assert "roadseg.train.data.camvid" in loaded
     assert "torch" not in loaded

@@ -46,10 +46,11 @@ def edit(path, change):
     manifest_path(path).write_text(json.dumps(text, indent=2) + "\n")
 
 
-def run(code, *arguments):
+def run(code, path):
     """Start Python on `code` with roadseg's artifacts at hand."""
-    command = [sys.executable, "-c", f"from roadseg.runtime.artifacts import *\n{code}", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = [sys.executable, "-c", f"from roadseg.runtime.artifacts import *\n{code}", str(path)]
+    # Away from the checkout, whose folder roadseg/ would hide an installed roadseg.
+    return subprocess.Popen(command, cwd=path.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def test_a_manifest_comes_back_with_the_hash_of_its_file(ranges):
