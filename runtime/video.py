@@ -141,7 +141,9 @@ class VideoFile:
         self.path = path
         with self._opened() as (_, stream):
             self.fps = stream.average_rate or Fraction(25)
-            self.count: int | None = stream.frames or None
+            # Not stream.frames, which counts those before the cut of an edit list, too.
+            seconds = stream.duration and stream.duration * stream.time_base
+            self.count: int | None = round(seconds * self.fps) if seconds else None
 
     def __iter__(self) -> Iterator[Frame]:
         av = require("av", "reading video")

@@ -190,4 +190,5 @@ def test_pixels_without_an_answer_stay_unpainted():
 
 def test_the_real_dash_cam_clip_has_88_frames(shared_data):
     source = open_source(str(shared_data / "video" / "dashcam_1280x720.mp4"))
+    assert source.count == 88
     assert sum(1 for _ in source) == 88
