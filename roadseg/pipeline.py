@@ -29,6 +29,8 @@ from .exporting import export_network, open_network
 from .steps import Steps, read_json, write_json
 
 Precision = Literal["fp32", "fp16", "int8"]
+SUMMARY = ("miou_reference", "miou_candidate", "miou_drop", "pixel_agreement", "budget", "within_budget")
+"""What is printed of each verdict; the rest stands in parity_*.json."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +155,8 @@ class Pipeline:
         failed = [precision for precision in verdicts if precision not in kept]
         if failed:
             raise ParityError(" ".join(self._sentence(precision, verdicts[precision]) for precision in failed))
-        return {"out": self.out, "parity": verdicts, "engines": [plan.name for plan in plans]}
+        summary = {precision: {key: verdict[key] for key in SUMMARY} for precision, verdict in verdicts.items()}
+        return {"out": self.out, "parity": summary, "engines": [plan.name for plan in plans]}
 
     def export(self) -> None:
         """Network to FP32 ONNX, compared with PyTorch on frames of the evaluation data."""
