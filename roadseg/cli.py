@@ -185,14 +185,41 @@ def build(
     out: Out,
     flavour: Flavour = Flavour.auto,
     compute_capability: Annotated[
-        str | None, typer.Option(help="Of the GPU to build for, e.g. 8.6; this machine's where it has one.")
+        str | None,
+        typer.Option(
+            help="Of the GPU to build for, e.g. 8.6. Without it TensorRT-RTX builds for every GPU since Ampere, "
+            "TensorRT for this machine's."
+        ),
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="In place of the graph's own; TensorRT before 10.12 only.")
+    ] = None,
+    ranges: Annotated[
+        Path | None, typer.Option(help="For INT8 without Q/DQ nodes; TensorRT before 10.12 only.")
+    ] = None,
+    max_batch: Annotated[int, typer.Option(min=1, help="Frames in one call, where the model leaves it open.")] = 1,
+    workspace_mb: Annotated[
+        int | None, typer.Option(min=1, help="Scratch memory a layer may use, in MiB; all of the GPU's otherwise.")
+    ] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="Kernel timings to read and write; TensorRT only.")
     ] = None,
     json: Json = False,
 ) -> None:
     """Build an engine with its manifest."""
     from roadseg import engines
 
-    emit(engines.build(model, out, flavour=flavour.value, compute_capability=compute_capability), json)
+    settings = engines.Settings(
+        max_batch=max_batch,
+        workspace_bytes=workspace_mb * 2**20 if workspace_mb else None,
+        timing_cache=timing_cache,
+        precision=precision.value if precision else None,
+        ranges=ranges,
+    )
+    manifest = engines.build(
+        model, out, flavour=flavour.value, compute_capability=compute_capability, settings=settings
+    )
+    emit(manifest, json)
 
 
 @app.command()

@@ -83,6 +83,13 @@ def test_every_precision_builds_without_a_gpu_and_says_why_it_cannot_run(roadseg
     assert opened.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("option", [("--precision", "int8"), ("--timing-cache", "t.cache")])
+def test_a_setting_that_this_tensorrt_does_not_have_is_wrong_usage(roadseg, made, tmp_path, option):
+    pytest.importorskip("tensorrt_rtx")
+    refused(roadseg("build", made / "m.onnx", "--flavour", "rtx", *option, "--out", tmp_path / "m.plan"), 2)
+    assert not (tmp_path / "m.plan").exists()
+
+
 def test_inspect_tells_what_a_model_is(roadseg, made):
     told = roadseg("inspect", made / "m_int8.onnx", "--json").json
     assert (told["kind"], told["precision"], told["inputs"], told["outputs"]) == (
