@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from .artifacts import atomic_path
 from .errors import DataError
+from .images import find_frames, read_frame
 from .labels import LabelSet
 from .optional import require
 from .progress import track
@@ -28,7 +29,6 @@ log = logging.getLogger(__name__)
 Frame = npt.NDArray[np.uint8]
 """`(H, W, 3)` uint8 RGB."""
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FOLDER_FPS = Fraction(10)
 """At which a folder of images is played."""
 QUALITY = "20"
@@ -183,25 +183,20 @@ class ImageFolder:
     fps = FOLDER_FPS
 
     def __init__(self, folder: Path) -> None:
-        self.paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not self.paths:
-            raise DataError(f"there are no images ({', '.join(IMAGE_SUFFIXES)}) in {folder}.")
+        self.paths = find_frames(folder)
         self.count: int | None = len(self.paths)
 
     def __iter__(self) -> Iterator[Frame]:
-        cv2 = require("cv2", "reading images")
         size = None
         for path in self.paths:
-            image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-            if image is None:
-                raise DataError(f"{path} is not an image that can be read.")
-            size = size or image.shape
-            if image.shape != size:
+            frame = read_frame(path)
+            size = size or frame.shape
+            if frame.shape != size:
                 raise DataError(
-                    f"{path} is {image.shape[0]}x{image.shape[1]}, the images before it {size[0]}x{size[1]}; "
+                    f"{path} is {frame.shape[0]}x{frame.shape[1]}, the images before it {size[0]}x{size[1]}; "
                     "a video has one size."
                 )
-            yield np.ascontiguousarray(image[..., ::-1])
+            yield frame
 
 
 class LiveStream:

@@ -154,6 +154,14 @@ def test_a_folder_of_images_is_a_video(tmp_path):
     assert [frame[0, 0].tolist() for frame in source] == [[0, 0, 0], [80, 0, 0], [160, 0, 0]]
 
 
+def test_a_damaged_image_in_a_folder_is_named(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((20, 30, 3), np.uint8))
+    whole = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "b.jpg").write_bytes(whole[:-20])
+    with pytest.raises(DataError, match=r"b\.jpg is not an image that can be read, or was cut short"):
+        list(open_source(str(tmp_path)))
+
+
 def test_images_of_two_sizes_are_no_video(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 30, 3), np.uint8))
     cv2.imwrite(str(tmp_path / "b.png"), np.zeros((20, 32, 3), np.uint8))

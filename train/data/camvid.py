@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from roadseg.runtime import CAMVID, IGNORE, DataError, Key
+from roadseg.runtime.images import find_frames
 
-from .images import find_frames
 from .listed import ListedDataset, Listing
 
 UNLABELLED = 11

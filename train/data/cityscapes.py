@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from roadseg.runtime import CITYSCAPES, DataError, Key, cityscapes_train_ids
+from roadseg.runtime.images import find_frames
 
-from .images import find_frames
 from .listed import ListedDataset, Listing
 
 FRAME_SUFFIX = "_leftImg8bit"

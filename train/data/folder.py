@@ -11,9 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from roadseg.runtime import CITYSCAPES, DataError, Key, LabelSet
+from roadseg.runtime.images import find_frames
 from roadseg.runtime.spec import spread_hues
 
-from .images import find_frames
 from .listed import ListedDataset, Listing
 
 
