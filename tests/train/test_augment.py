@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ def coordinates(rows, columns):
     return frame, (y // 16 * 8 + x // 16).astype(np.uint8)
 
 
-@pytest.mark.parametrize("factor", [0.5, 1.0, 1.7, 2.0])
+@pytest.mark.parametrize("factor", [0.3, 0.5, 1.0, 1.7, 2.0])
 def test_frame_and_labels_are_cut_at_the_same_place(factor):
     frame, labels = coordinates(96, 128)
     reach = 1 / factor + 1  # interpolation mixes neighbours this far away, in pixels of the frame
@@ -19,9 +20,11 @@ def test_frame_and_labels_are_cut_at_the_same_place(factor):
         cut, ids = crop_scaled(frame, labels, factor, (40, 56), np.random.default_rng(seed))
         assert cut.shape == (40, 56, 3)
         assert ids.shape == (40, 56)
+        # Where the frame meets the padding, interpolation mixes the two.
+        inside = cv2.erode((ids != 255).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
         for coordinate, cell in ((cut[..., 0], ids // 8), (cut[..., 1], ids % 8)):
             near = (coordinate >= 16.0 * cell - reach) & (coordinate <= 16.0 * cell + 15 + reach)
-            assert near[ids != 255].mean() > 0.97
+            assert near[inside].all()
 
 
 def test_a_crop_larger_than_the_frame_is_padded_with_ignored_pixels():
