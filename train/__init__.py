@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from .checkpoint import load_checkpoint as load_checkpoint
     from .checkpoint import load_network as load_network
     from .checkpoint import load_weights as load_weights
-    from .checkpoint import provenance_of as provenance_of
     from .checkpoint import read_weights as read_weights
     from .checkpoint import save_checkpoint as save_checkpoint
     from .loop import Run as Run
@@ -37,7 +36,6 @@ HOMES = {
     "load_checkpoint": "checkpoint",
     "load_network": "checkpoint",
     "load_weights": "checkpoint",
-    "provenance_of": "checkpoint",
     "read_weights": "checkpoint",
     "recipe_for": "recipes",
     "save_checkpoint": "checkpoint",

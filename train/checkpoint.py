@@ -20,7 +20,6 @@ from roadseg.runtime import (
     ModelSpec,
     Size,
     UsageError,
-    sha256_file,
     write_atomically,
 )
 
@@ -149,11 +148,6 @@ def open_backend(path: Path, size: Size | None) -> tuple[ModelSpec, Backend]:
     net, checkpoint = load_network(path)
     spec = checkpoint.spec.resized(size) if size else checkpoint.spec
     return spec, TorchBackend(net, spec)
-
-
-def provenance_of(path: Path, checkpoint: Checkpoint) -> dict[str, str]:
-    """What an exported model records about the checkpoint it came from."""
-    return {"checkpoint_sha256": sha256_file(path), **checkpoint.provenance}
 
 
 def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
