@@ -1,6 +1,6 @@
 """Kill a pipeline at random moments, run it again, and compare with an undisturbed run, byte for byte.
 
-Run: python -m benchmarks.kill TOML [--kills 20] [--seed 0] [--out results.json]
+Run: python -m benchmarks.kill TOML [--kills 20] [--seed 0] [--from-share 0] [--out results.json]
 
 TOML is a pipeline's file; each of its steps is one command's work. Compared is every file that the pipeline makes
 but those that hold measured times (latency.json, video.json, report.html).
@@ -44,6 +44,9 @@ def main() -> int:
     parser.add_argument("config", type=Path)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--from-share", type=float, default=0.0, help="of the whole run, before which none is killed"
+    )
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     config = arguments.config.resolve()
@@ -59,7 +62,7 @@ def main() -> int:
     dice = random.Random(arguments.seed)
     kills = []
     while len(kills) < arguments.kills:
-        after_s = dice.uniform(0, whole_s)
+        after_s = dice.uniform(arguments.from_share * whole_s, whole_s)
         if run(config, after_s) == -signal.SIGKILL:
             kills.append({"after_s": round(after_s, 2), "files": sorted(p.name for p in out.glob("*"))})
         else:  # it got through: begin anew, so that every kill meets work
@@ -67,7 +70,13 @@ def main() -> int:
     assert run(config) == 0
     disturbed = hashes(out)
     different = sorted(n for n in undisturbed.keys() | disturbed.keys() if undisturbed.get(n) != disturbed.get(n))
-    result = {"whole_s": whole_s, "kills": kills, "compared": undisturbed, "different": different}
+    result = {
+        "whole_s": whole_s,
+        "from_share": arguments.from_share,
+        "kills": kills,
+        "compared": undisturbed,
+        "different": different,
+    }
     if arguments.out:
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(f"{len(kills)} kills, {len(undisturbed)} files compared, different: {different or 'none'}")
