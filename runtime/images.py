@@ -14,7 +14,7 @@ from .optional import require
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 """File types taken for frames."""
 END_MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND"}
-"""How a JPEG and a PNG begin and end; OpenCV decodes a file that was cut short, in part, without an error."""
+"""How a JPEG and a PNG begin and end; checked here, so that a decoder's leniency does not matter."""
 
 
 def read_frame(path: Path) -> npt.NDArray[np.uint8]:
