@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .losses import Loss as Loss
     from .models import MODELS as MODELS
     from .models import build as build
+    from .official import Imported as Imported
+    from .official import import_checkpoint as import_checkpoint
     from .recipe import Recipe as Recipe
     from .recipes import RECIPES as RECIPES
     from .recipes import recipe_for as recipe_for
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 HOMES = {
     "Augmentation": "augment",
     "Checkpoint": "checkpoint",
+    "Imported": "official",
     "Loss": "losses",
     "MODELS": "models",
     "RECIPES": "recipes",
@@ -33,6 +36,7 @@ HOMES = {
     "Run": "loop",
     "build": "models",
     "find_checkpoint": "checkpoint",
+    "import_checkpoint": "official",
     "load_checkpoint": "checkpoint",
     "load_network": "checkpoint",
     "load_weights": "checkpoint",

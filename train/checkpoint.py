@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -30,6 +33,16 @@ METADATA_KEY = "roadseg"
 
 SHIPPED = {"camvid": "fastscnn_camvid.safetensors", "scenes": "fastscnn_scenes.safetensors"}
 """Checkpoints in train/weights/, by the name `--weights` takes."""
+
+
+SCALAR: Any = np.float64().__reduce__()[0]
+NUMPY_NUMBERS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    (SCALAR, "numpy.core.multiarray.scalar"),  # as NumPy 1 saves it
+    (SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)),
+]
+"""What a best score that was saved beside the weights is made of; reading it runs nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +120,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(NUMPY_NUMBERS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever zipfile, pickle and torch do
         raise CheckpointError(
             f"{path} cannot be read as weights ({type(error).__name__}): it was cut short, or holds more than "
@@ -157,7 +171,7 @@ def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
             content = content[envelope]
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()) or not content:
         raise CheckpointError(f"{path} holds no state dict (names with tensors). Save net.state_dict().")
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+    return {re.sub(r"^(module\.)+", "", str(name)): tensor for name, tensor in content.items()}
 
 
 def _few(names: object, most: int = 3) -> str:

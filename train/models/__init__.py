@@ -1,6 +1,6 @@
 """Networks: one file each, and the registry."""
 
-from .bisenet import BiSeNet as BiSeNet
-from .fastscnn import FastSCNN as FastSCNN
+from .architecture import Architecture as Architecture
+from .architecture import Sizes as Sizes
 from .registry import MODELS as MODELS
 from .registry import build as build

@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .backbones import ResNet18
+from .architecture import Architecture, Sizes
 from .layers import ConvBNReLU, global_average, init_weights, spatial_size, upsample
+from .resnet import ResNet
 
 
 class BiSeNet(nn.Module):
@@ -25,7 +26,7 @@ class BiSeNet(nn.Module):
 
     def __init__(self, classes: int = 19, aux: bool = True) -> None:
         super().__init__()
-        self.context_path = ResNet18()
+        self.context_path = ResNet(18)
         self.spatial_path = SpatialPath(128)
         self.global_context = ConvBNReLU(512, 128, 1)
         self.arms = nn.ModuleList([AttentionRefinement(512, 128), AttentionRefinement(256, 128)])
@@ -37,7 +38,7 @@ class BiSeNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         spatial = self.spatial_path(x)  # (N, 128, H/8, W/8)
-        eighth, sixteenth, deep = self.context_path(x)
+        _, eighth, sixteenth, deep = self.context_path(x)
         context = self.global_context(global_average(deep))  # (N, 128, 1, 1), broadcast below
         sixteenth_context = self._refine(0, deep, context, sixteenth)
         eighth_context = self._refine(1, sixteenth, sixteenth_context, eighth)
@@ -115,3 +116,13 @@ class Head(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv_1x1(self.dropout(self.conv_3x3(x)))
         return y
+
+
+NETWORKS = {
+    "bisenet_r18": Architecture(
+        BiSeNet,
+        "Yu et al., ECCV 2018, arXiv 1808.00897",
+        "76.28 val, 1024x2048, single scale (ycszen/TorchSeg)",
+        Sizes(32),
+    ),
+}

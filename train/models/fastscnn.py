@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .architecture import Architecture, Sizes
 from .layers import ConvBNReLU, init_weights, spatial_size, upsample
 
 
@@ -181,3 +182,13 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv(self.dsconv2(self.dsconv1(x)))
         return y
+
+
+NETWORKS = {
+    "fastscnn": Architecture(
+        FastSCNN,
+        "Poudel et al., BMVC 2019, arXiv 1902.04502",
+        "54.84 val, crops of 768 (Tramac/Fast-SCNN-pytorch); 68.0 test in the paper",
+        Sizes(32),
+    ),
+}

@@ -39,6 +39,42 @@ class ConvBNReLU(nn.Module):
         return y
 
 
+def conv_bn(
+    in_channels: int,
+    out_channels: int,
+    kernel: int = 3,
+    stride: int = 1,
+    dilation: int = 1,
+    *,
+    groups: int = 1,
+    bias: bool = False,
+    activation: nn.Module | None = None,
+) -> nn.Sequential:
+    """Convolution, batch norm and `activation` under the keys 0, 1, 2; padded to keep the size at stride 1."""
+    padding = (kernel // 2) * dilation
+    layers: list[nn.Module] = [
+        nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias),
+        nn.BatchNorm2d(out_channels),
+    ]
+    return nn.Sequential(*layers, *([activation] if activation else []))
+
+
+def conv_bn_relu(
+    in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, dilation: int = 1, *, bias: bool = False
+) -> nn.Sequential:
+    """Convolution, batch norm and ReLU under the keys 0, 1, 2."""
+    relu = nn.ReLU(inplace=True)
+    return conv_bn(in_channels, out_channels, kernel, stride, dilation, bias=bias, activation=relu)
+
+
+def conv_abn(
+    in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, dilation: int = 1, *, bias: bool = False
+) -> nn.Sequential:
+    """Convolution, batch norm and leaky ReLU: what InPlace-ABN computes once its |gamma| is in the weights."""
+    leaky = nn.LeakyReLU(0.01, inplace=True)
+    return conv_bn(in_channels, out_channels, kernel, stride, dilation, bias=bias, activation=leaky)
+
+
 def upsample(x: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
     """Resize `(N, C, h, w)` bilinearly to `size` (rows, columns)."""
     return F.interpolate(x, size, mode="bilinear", align_corners=align_corners)

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 
 from torch import nn
 
 from roadseg.runtime import UsageError
 
-from .bisenet import BiSeNet
-from .fastscnn import FastSCNN
+from . import bisenet, fastscnn
+from .architecture import Architecture
 
-MODELS: dict[str, Callable[..., nn.Module]] = {
-    "fastscnn": FastSCNN,
-    "bisenet_r18": BiSeNet,
+MODELS: dict[str, Architecture] = {
+    **fastscnn.NETWORKS,
+    **bisenet.NETWORKS,
 }
-"""Each takes `classes` and `aux` (whether to build the heads that only training needs)."""
+"""`MODELS[name](classes=19, aux=False, variant="")` gives the network with random weights."""
 
 
 def build(name: str, classes: int, aux: bool = False) -> nn.Module:
     """The network called `name`: a key of MODELS, or "package.module:factory" of one from outside.
 
-    A factory from outside is called without arguments.
+    "key@variant" is another public form of a network. A factory from outside is called without arguments.
 
     Raises:
         UsageError: if there is no such network, or it cannot be imported or made.
     """
-    if name in MODELS:
-        return MODELS[name](classes=classes, aux=aux)
+    key, _, variant = name.partition("@")
+    if key in MODELS:
+        return MODELS[key](classes, aux, variant)
     module, colon, factory = name.partition(":")
     if not colon:
         raise UsageError(
