@@ -2,5 +2,7 @@
 
 from .architecture import Architecture as Architecture
 from .architecture import Sizes as Sizes
+from .outputs import Outputs as Outputs
+from .randomise import randomise as randomise
 from .registry import MODELS as MODELS
 from .registry import build as build

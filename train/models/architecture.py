@@ -17,6 +17,8 @@ class Sizes:
 
     multiple: int
     plus: int = 0
+    least: int = 1
+    """Rows and columns below which a map would vanish."""
 
     def nearest(self, size: Size) -> Size:
         """The legal size next to `size`, the larger one of two.
@@ -24,16 +26,22 @@ class Sizes:
         >>> Sizes(8, 1).nearest((1024, 2048))
         (1025, 2049)
         """
-        rows, columns = (max(1, (n - self.plus + self.multiple // 2) // self.multiple) for n in size)
-        return rows * self.multiple + self.plus, columns * self.multiple + self.plus
+        rows, columns = (self._nearest(n) for n in size)
+        return rows, columns
+
+    def _nearest(self, length: int) -> int:
+        steps = (length - self.plus + self.multiple // 2) // self.multiple
+        fewest = -(-(max(self.least, 1) - self.plus) // self.multiple)
+        return max(steps, fewest) * self.multiple + self.plus
 
     def __str__(self) -> str:
         """As a user reads it.
 
-        >>> str(Sizes(32)), str(Sizes(8, 1))
-        ('32k', '8k+1')
+        >>> str(Sizes(32)), str(Sizes(8, 1, least=249))
+        ('32k', '8k+1 from 249')
         """
-        return f"{self.multiple}k" + (f"+{self.plus}" if self.plus else "")
+        from_least = f" from {self.least}" if self.least > 1 else ""
+        return f"{self.multiple}k" + (f"+{self.plus}" if self.plus else "") + from_least
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,197 @@
+"""Every network of the zoo through export and TensorRT-RTX, and what that costs: one row per network and size.
+
+Run: python -m benchmarks.zoo --out benchmarks/results/cpu-2core/zoo.json [--only NAME ...] [--data DATA] [--redo]
+
+Weights are random, batch norms have the statistics of frames of DATA, disturbed. At half frame the model is
+compared with PyTorch on such frames; at full frame it is parsed and built. Each row is made in a process of its own,
+so that its peak memory is its own; rows that the file already has are kept, so that an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import dataclasses
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from roadseg import engines
+from roadseg.export.check import check_structure, compare_with_torch, parser_messages
+from roadseg.export.export import OPSET, passes
+from roadseg.export.trace import trace
+from roadseg.runtime import ModelSpec, Size
+from roadseg.runtime.backends.torch import Normalise
+from roadseg.runtime.onnxfile import PRECISION_KEY, PROVENANCE_KEY, SPEC_KEY, save_onnx, set_metadata
+from roadseg.runtime.pixels import fit
+from roadseg.train import MODELS, open_data
+from roadseg.train.models import randomise
+
+HALF: Size = (512, 1024)
+FULL: Size = (1024, 2048)
+COMPUTE_CAPABILITY = "8.6"
+FRAMES = 2
+"""On which a model is compared with PyTorch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One network at one size."""
+
+    network: str
+    size: Size
+    params: int
+    """Deployed, without auxiliary heads."""
+    gmac: float
+    """Multiply-adds of convolutions and matrix products, in 1e9."""
+    nodes_traced: int
+    """As torch's exporter wrote them."""
+    nodes: int
+    """After the passes."""
+    ops: dict[str, int]
+    """Nodes by type, most frequent first."""
+    refused: tuple[str, ...]
+    """What TensorRT-RTX's parser does not take."""
+    agreement: float | None
+    """Share of pixels with PyTorch's label; None where it was not compared."""
+    export_s: float
+    build_s: float
+    plan_mb: float
+    peak_mb: float
+    """Peak memory of the process on the host, in MiB, with PyTorch in it."""
+
+
+def measure(name: str, size: Size, data: str) -> Row:
+    """Export, compare at half frame, and build."""
+    import tensorrt_rtx as trt
+
+    size = MODELS[name].sizes.nearest(size)
+    net = MODELS[name]().eval()
+    spec = ModelSpec(name, *size, align_corners=bool(getattr(net, "align_corners", False)))
+    frames = [fit(sample.frame, spec) for sample in islice(open_data(data, "val"), FRAMES)]
+    randomise(net, small_images(spec, frames))
+    begun = time.perf_counter()
+    traced = trace(net, spec, 1, OPSET)
+    nodes_traced = len(traced.graph)
+    for apply in passes(spec):
+        traced, _ = apply(traced)
+    model = check_structure(ir.to_proto(traced))
+    export_s = time.perf_counter() - begun
+    set_metadata(model, {SPEC_KEY: spec.to_json(), PROVENANCE_KEY: "{}", PRECISION_KEY: "fp32"})
+    agreement = None
+    if size[0] * size[1] < FULL[0] * FULL[1]:
+        agreement = compare_with_torch(net, spec, model, frames, 1).agreement
+    with tempfile.TemporaryDirectory() as folder:
+        onnx_file, plan = Path(folder) / "model.onnx", Path(folder) / "model.plan"
+        save_onnx(onnx_file, model)
+        begun = time.perf_counter()
+        engines.build(onnx_file, plan, flavour="rtx", compute_capability=COMPUTE_CAPABILITY)
+        build_s = time.perf_counter() - begun
+        plan_mb = plan.stat().st_size / 2**20
+    return Row(
+        network=name,
+        size=size,
+        params=sum(p.numel() for p in net.parameters()),
+        gmac=count_gmac(name, size),
+        nodes_traced=nodes_traced,
+        nodes=len(model.graph.node),
+        ops=dict(collections.Counter(node.op_type for node in model.graph.node).most_common()),
+        refused=tuple(parser_messages(model, trt, "TensorRT-RTX").values()),
+        agreement=agreement,
+        export_s=round(export_s, 1),
+        build_s=round(build_s, 1),
+        plan_mb=round(plan_mb, 1),
+        peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    )
+
+
+def small_images(spec: ModelSpec, frames: list[npt.NDArray[np.uint8]]) -> torch.Tensor:
+    """Two different frames as the network takes them, `(2, 3, h, w)` of about 256x512 pixels."""
+    size = MODELS[spec.name].sizes.nearest((256, 512))
+    images = Normalise(spec)(torch.from_numpy(np.stack([frames[0], frames[-1][:, ::-1]])))
+    return torch.nn.functional.interpolate(images, size, mode="bilinear")
+
+
+def count_gmac(name: str, size: Size) -> float:
+    """Multiply-adds of one frame in 1e9, counted on shapes alone."""
+    with torch.device("meta"):
+        net = MODELS[name]().eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            net(torch.empty(1, 3, *size))
+    return counter.get_total_flops() / 2e9
+
+
+def main() -> int:
+    """Measure what the file does not have yet; returns 1 if a network failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", nargs="*", default=list(MODELS))
+    parser.add_argument("--data", default="scenes:count=2")
+    parser.add_argument("--redo", action="store_true")
+    parser.add_argument("--row", nargs=3, metavar=("NAME", "ROWS", "COLUMNS"), help="print one row as JSON")
+    arguments = parser.parse_args()
+    if arguments.row:
+        name, rows, columns = arguments.row
+        row = measure(name, (int(rows), int(columns)), arguments.data)
+        print(json.dumps(dataclasses.asdict(row)))
+        return 0
+    return measure_all(arguments.only, arguments.out, arguments.data, arguments.redo)
+
+
+def measure_all(names: list[str], out: Path, data: str, redo: bool) -> int:
+    """Write a row per network and size, and after each of them the file."""
+    rows = json.loads(out.read_text())["rows"] if out.is_file() else []
+    for name in names:
+        for size in (HALF, FULL):
+            legal = list(MODELS[name].sizes.nearest(size))
+            old = [row for row in rows if row["network"] == name and row["size"] == legal]
+            if old and not redo and "error" not in old[0]:
+                continue
+            rows = [row for row in rows if row not in old] + [measure_apart(name, size, data)]
+            print(f"{name} {legal}: {rows[-1].get('error', 'done')}", flush=True)
+            order = list(MODELS)
+            rows.sort(key=lambda row: (order.index(row["network"]), row["size"]))
+            out.write_text(json.dumps({"conditions": conditions(data), "rows": rows}, indent=1) + "\n")
+    return int(any("error" in row for row in rows))
+
+
+def measure_apart(name: str, size: Size, data: str) -> dict[str, Any]:
+    """A row made in a process of its own; with `error` in place of figures if that failed."""
+    command = [sys.executable, "-m", "benchmarks.zoo", "--out", "-", "--data", data, "--row", name]
+    done = subprocess.run([*command, *map(str, size)], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return row
+    said = done.stderr.strip().splitlines()[-1:] or [f"ended with {done.returncode}"]
+    return {"network": name, "size": list(MODELS[name].sizes.nearest(size)), "error": said[0]}
+
+
+def conditions(data: str) -> dict[str, str]:
+    """What the figures depend on."""
+    import onnxruntime
+    import tensorrt_rtx
+
+    return {
+        "data": data.partition(":")[0],
+        "torch": torch.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "tensorrt_rtx": tensorrt_rtx.__version__,
+        "compute_capability": COMPUTE_CAPABILITY,
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

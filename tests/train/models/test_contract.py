@@ -1,0 +1,199 @@
+"""What every network of the zoo does; only what is peculiar to a network is tested elsewhere."""
+
+import functools
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from roadseg import engines, export
+from roadseg.runtime import ModelSpec
+from roadseg.runtime.backends.torch import Normalise
+from roadseg.train import MODELS, RECIPES, open_data
+from roadseg.train.models import build, randomise
+
+SMALL = (128, 128)
+"""Of the frames here; a network that needs more gets the least it takes."""
+NETWORKS = [*MODELS, *(f"{key}@{variant}" for key, made in MODELS.items() for variant in made.variants)]
+
+
+class Card(NamedTuple):
+    """Parameters in 1e6 as they are printed, to the last digit; multiply-adds in 1e9."""
+
+    params: str
+    gmac: float
+    aux: str = ""
+    """Of the auxiliary heads; empty where there are none or they were not counted apart."""
+    whole: bool = False
+    """Whether `params` counts the auxiliary heads too."""
+    size: tuple[int, int] = (1024, 2048)
+    """Rows and columns at which `gmac` was counted."""
+
+
+CARDS = {
+    "pspnet_r50": Card("49.1", 1489, "2.36", True, (1025, 2049)),
+    "pspnet_r101": Card("68.1", 2117, "2.36", True, (1025, 2049)),
+    "pspnet_r101@lxtgh": Card("70.4", 2117, "4.73", True),
+    "deeplabv3plus_r50": Card("40.5", 1517),
+    "deeplabv3plus_r101": Card("59.5", 2138),
+    "danet_r50": Card("47.5", 2218, "", True),
+    "danet_r101": Card("66.5", 2838, "", True),
+    "glore_r50": Card("38.2", 1189, "4.73", True),
+    "glore_r101": Card("57.2", 1817, "4.73", True),
+    "emanet_r101": Card("53.8", 1847),
+    "galdnet_r50": Card("52.4", 1649, "4.73", True),
+    "galdnet_r101": Card("71.4", 2277, "4.73", True),
+    "gffnet_wr38": Card("141.1", 6470),
+    "dgcnet_r50": Card("53.5", 1677, "4.73", True),
+    "dgcnet_r101": Card("72.5", 2304, "4.73", True),
+    "refinenet_r101": Card("118.1", 2103),
+    "duc_hdc_r101": Card("69.8", 2209),
+    "aaf_r101": Card("68.1", 2117, "2.36", True, (1025, 2049)),
+    "bisenet_r18": Card("13.5", 104, "", True),
+    "bisenet_r101": Card("48.2", 436, "", True),
+    "bisenet_x39": Card("1.84", 28, "", True),
+    "psanet_r101": Card("76.7", 2349, "2.36", True, (1025, 2049)),
+    "dfn_r101": Card("90.2", 2218, "", True),
+    "denseaspp121": Card("8.3", 309),
+    "denseaspp161": Card("35.4", 1240),
+    "ocnet_base_r101": Card("57.7", 2559, "4.73", True),
+    "ocnet_asp_r101": Card("62.5", 2173, "4.73", True),
+    "ccnet_r101": Card("71.3", 2467, "4.73", True),
+    "fastscnn": Card("1.138", 6.71),
+    "bisenetv2": Card("3.359", 98.4),
+    "icnet": Card("47.49", 129.1),
+    "dfanet": Card("1.831", 7.34),
+    "swiftnet_r18": Card("11.80", 103.6),
+    "espnet": Card(".365", 18.84),
+    "dfseg1": Card("9.22", 36.0),
+    "dfseg2": Card("18.68", 92.3),
+    "ddrnet23_slim": Card("5.70", 36.3),
+    "ddrnet23": Card("20.15", 143.1),
+    "pidnet_s": Card("7.63", 47.2),
+    "stdc1": Card("8.28", 67.5),
+    "stdc2": Card("12.31", 93.8),
+    "pp_liteseg_t": Card("8.03", 45.7),
+    "sfnet_r18": Card("12.87", 243.0),
+    "sfnet_lite_r18": Card("12.08", 178.0),
+    "segformer_b0": Card("3.719", 121.0),
+}
+"""Networks without public code, and those that nobody counted, are not here."""
+
+
+every_network = pytest.mark.parametrize("name", NETWORKS)
+
+
+def small_size(name):
+    return MODELS[name.partition("@")[0]].sizes.nearest(SMALL)
+
+
+@functools.cache
+def road_scenes():
+    """Two frames with their labels."""
+    return [open_data("scenes:count=2", "train")[i] for i in range(2)]
+
+
+def small_spec(name, net):
+    return ModelSpec(name, *small_size(name), align_corners=net.align_corners)
+
+
+def small_frames(spec):
+    from roadseg.runtime.pixels import fit
+
+    return [fit(sample.frame, spec) for sample in road_scenes()]
+
+
+def small_batch(spec):
+    """Normalised images `(2, 3, h, w)` and labels `(2, h, w)`."""
+    images = Normalise(spec)(torch.stack([torch.from_numpy(frame) for frame in small_frames(spec)]))
+    labels = torch.stack([torch.from_numpy(sample.labels) for sample in road_scenes()])
+    return images, F.interpolate(labels[:, None].float(), spec.size, mode="nearest")[:, 0].long()
+
+
+@pytest.mark.parametrize("name", [name for name in CARDS if name.partition("@")[0] in MODELS])
+def test_parameters_equal_the_card_and_the_cost_is_within_a_percent(name):
+    card = CARDS[name]
+    with torch.device("meta"):
+        net, with_aux = build(name, 19).eval(), build(name, 19, aux=True)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            net(torch.empty(1, 3, *card.size))
+    deployed, whole = (sum(p.numel() for p in n.parameters()) for n in (net, with_aux))
+    assert in_millions(whole if card.whole else deployed, card.params) == card.params
+    assert not card.aux or in_millions(whole - deployed, card.aux) == card.aux
+    assert counter.get_total_flops() / 2e9 == pytest.approx(card.gmac, rel=0.01)
+
+
+def in_millions(parameters, like):
+    """The count written with as many digits behind the point as `like` has."""
+    text = f"{parameters / 1e6:.{len(like.partition('.')[2])}f}"
+    return text.removeprefix("0") if like.startswith(".") else text
+
+
+@every_network
+def test_a_few_steps_lower_the_loss_and_every_parameter_gets_a_gradient(name):
+    torch.manual_seed(0)
+    net = build(name, 19, aux=True)
+    spec = small_spec(name, net)
+    images, labels = small_batch(spec)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    loss_of = RECIPES[name.partition("@")[0]].loss
+    losses = []
+    for _ in range(4):
+        torch.manual_seed(1)  # the same dropout in every step
+        outputs = net.train()(images)
+        loss = loss_of(
+            outputs if isinstance(outputs, (list, tuple)) else [outputs], labels, None, net.align_corners
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert [key for key, p in net.named_parameters() if p.grad is None] == []
+    assert losses[-1] < losses[0]
+
+
+@every_network
+def test_the_exported_model_answers_as_the_network_and_builds(name, tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    torch.manual_seed(0)
+    net = build(name, 19)
+    spec = small_spec(name, net)
+    randomise(net, small_batch(spec)[0])
+    report = export.export(net, spec, tmp_path / "m.onnx", frames=small_frames(spec))
+    assert report.messages == ()
+    assert report.agreement >= 0.9999
+    engines.build(tmp_path / "m.onnx", tmp_path / "m.plan", flavour="rtx", compute_capability="8.6")
+
+
+def test_a_fresh_process_makes_the_same_networks():
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+    code += "import json, test_contract\nprint(json.dumps(test_contract.fingerprints()))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    fresh = json.loads(done.stdout.splitlines()[-1])
+    for name, (weights, logits) in fingerprints().items():
+        assert weights == fresh[name][0], name
+        assert logits == pytest.approx(fresh[name][1], rel=1e-4, abs=1e-4), name
+
+
+def fingerprints():
+    """By network: SHA-256 of its weights, and some of what it answers to an image."""
+    return {name: fingerprint(name) for name in NETWORKS}
+
+
+def fingerprint(name):
+    torch.manual_seed(0)
+    net = build(name, 19).eval()
+    weights = hashlib.sha256()
+    for tensor in net.state_dict().values():
+        weights.update(tensor.numpy().tobytes())
+    torch.manual_seed(1)
+    with torch.no_grad():
+        logits = net(torch.randn(1, 3, *small_size(name)))
+    return weights.hexdigest(), logits.flatten()[:: logits.numel() // 8].tolist()
