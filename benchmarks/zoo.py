@@ -1,10 +1,11 @@
 """Every network of the zoo through export and TensorRT-RTX, and what that costs: one row per network and size.
 
 Run: python -m benchmarks.zoo --out benchmarks/results/cpu-2core/zoo.json [--only NAME ...] [--data DATA] [--redo]
+It also writes roadseg/zoo.json, from which `roadseg models` tells what was measured.
 
 Weights are random, batch norms have the statistics of frames of DATA, disturbed. At half frame the model is
-compared with PyTorch on such frames; at full frame it is parsed and built. Each row is made in a process of its own,
-so that its peak memory is its own; rows that the file already has are kept, so that an interrupted run goes on.
+compared with PyTorch on such frames; at full frame it is parsed and built. Each row has its own process, hence its
+own peak memory; rows that the file already has are kept, so that an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
+import itertools
 import json
 import resource
 import subprocess
@@ -38,10 +40,12 @@ from roadseg.runtime.onnxfile import PRECISION_KEY, PROVENANCE_KEY, SPEC_KEY, sa
 from roadseg.runtime.pixels import fit
 from roadseg.train import MODELS, open_data
 from roadseg.train.models import randomise
+from roadseg.zoo import MEASURED_FILE, condense
 
 HALF: Size = (512, 1024)
 FULL: Size = (1024, 2048)
 COMPUTE_CAPABILITY = "8.6"
+CONDENSED = Path(__file__).parents[1] / "roadseg" / MEASURED_FILE
 FRAMES = 2
 """On which a model is compared with PyTorch."""
 
@@ -151,20 +155,25 @@ def main() -> int:
 
 
 def measure_all(names: list[str], out: Path, data: str, redo: bool) -> int:
-    """Write a row per network and size, and after each of them the file."""
+    """Measure every network at both sizes, and write the file after each."""
     rows = json.loads(out.read_text())["rows"] if out.is_file() else []
-    for name in names:
-        for size in (HALF, FULL):
-            legal = list(MODELS[name].sizes.nearest(size))
-            old = [row for row in rows if row["network"] == name and row["size"] == legal]
-            if old and not redo and "error" not in old[0]:
-                continue
+    for name, size in itertools.product(names, (HALF, FULL)):
+        legal = list(MODELS[name].sizes.nearest(size))
+        old = [row for row in rows if row["network"] == name and row["size"] == legal]
+        if redo or not old or "error" in old[0]:
             rows = [row for row in rows if row not in old] + [measure_apart(name, size, data)]
             print(f"{name} {legal}: {rows[-1].get('error', 'done')}", flush=True)
-            order = list(MODELS)
-            rows.sort(key=lambda row: (order.index(row["network"]), row["size"]))
-            out.write_text(json.dumps({"conditions": conditions(data), "rows": rows}, indent=1) + "\n")
+            write_rows(rows, out, data)
     return int(any("error" in row for row in rows))
+
+
+def write_rows(rows: list[dict[str, Any]], out: Path, data: str) -> None:
+    """Write the study in the registry's order, and what `roadseg models` needs of it."""
+    order = list(MODELS)
+    ordered = sorted(rows, key=lambda row: (order.index(row["network"]), row["size"]))
+    study = {"conditions": conditions(data), "rows": ordered}
+    out.write_text(json.dumps(study, indent=1) + "\n")
+    CONDENSED.write_text(json.dumps(condense(study), indent=1) + "\n")
 
 
 def measure_apart(name: str, size: Size, data: str) -> dict[str, Any]:

@@ -109,6 +109,36 @@ def train(
     emit({"out": out, **checkpoint.provenance}, json)
 
 
+@app.command("import")
+def import_(
+    net: Annotated[str, typer.Option(help="Key of roadseg.train.MODELS.")],
+    source: Annotated[Path, typer.Option("--from", help="The authors' checkpoint, in its own envelope.")],
+    out: Annotated[Path, typer.Option(help="Checkpoint to write, .safetensors.")],
+    size: Annotated[str, typer.Option(help="Rows x columns of the model; the nearest legal size.")] = "1024x2048",
+    repository: Annotated[str, typer.Option(help="owner/name, where several repositories fit.")] = "",
+    strict: Annotated[bool, typer.Option(help="Refuse a file whose keys do not all match.")] = True,
+    json: Json = False,
+) -> None:
+    """Turn a checkpoint that a network's authors published into ours; every key of theirs is accounted for."""
+    from roadseg.importing import import_file
+
+    report = import_file(net, source, out, size=parse_size(size), repository=repository, strict=strict)
+    emit(report if json else report.summary(), json)
+    report.raise_for_refusal()
+
+
+@app.command()
+def models(json: Json = False) -> None:
+    """List the networks: paper, size, cost, published mIoU, and how far each is known to go."""
+    from roadseg.zoo import list_networks, table
+
+    networks = list_networks()
+    if json:
+        emit(networks, json)
+    else:
+        console.print(table(networks))
+
+
 @app.command()
 def export(
     net: Annotated[str, typer.Option(help="Key of roadseg.train.MODELS, or package.module:factory.")],

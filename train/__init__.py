@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .losses import Loss as Loss
     from .models import MODELS as MODELS
     from .models import build as build
+    from .official import SOURCES as SOURCES
     from .official import Imported as Imported
     from .official import import_checkpoint as import_checkpoint
     from .recipe import Recipe as Recipe
@@ -34,6 +35,7 @@ HOMES = {
     "RECIPES": "recipes",
     "Recipe": "recipe",
     "Run": "loop",
+    "SOURCES": "official",
     "build": "models",
     "find_checkpoint": "checkpoint",
     "import_checkpoint": "official",

@@ -46,10 +46,17 @@ def import_checkpoint(name: str, path: Path | str, *, size: Size = FULL_FRAME, r
     translation = read_official(name, Path(path), repository)
     if translation.problems:
         raise CheckpointError(explain(translation, Path(path)))
+    return Imported(load_translated(translation), spec_of(translation.source, size))
+
+
+def load_translated(translation: Translation) -> nn.Module:
+    """The network with the weights that fit it, in evaluation mode; others keep their random start."""
     source = translation.source
     net = build(source.net, len(source.classes))
-    net.load_state_dict(translation.weights)
-    return Imported(net.eval(), spec_of(source, size))
+    own = net.state_dict()
+    fitting = {key: value for key, value in translation.weights.items() if value.shape == own[key].shape}
+    net.load_state_dict({**own, **fitting})
+    return net.eval()
 
 
 def read_official(name: str, path: Path, repository: str = "") -> Translation:
