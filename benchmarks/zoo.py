@@ -1,7 +1,7 @@
 """Every network of the zoo through export and TensorRT-RTX, and what that costs: one row per network and size.
 
 Run: python -m benchmarks.zoo --out benchmarks/results/cpu-2core/zoo.json [--only NAME ...] [--data DATA] [--redo]
-It also writes roadseg/zoo.json, from which `roadseg models` tells what was measured.
+It also writes the rows as a table (zoo.md beside zoo.json), and roadseg/zoo.json for `roadseg models`.
 
 Weights are random, batch norms have the statistics of frames of DATA, disturbed. At half frame the model is
 compared with PyTorch on such frames; at full frame it is parsed and built. Each row has its own process, hence its
@@ -173,7 +173,38 @@ def write_rows(rows: list[dict[str, Any]], out: Path, data: str) -> None:
     ordered = sorted(rows, key=lambda row: (order.index(row["network"]), row["size"]))
     study = {"conditions": conditions(data), "rows": ordered}
     out.write_text(json.dumps(study, indent=1) + "\n")
+    out.with_suffix(".md").write_text(table(study))
     CONDENSED.write_text(json.dumps(condense(study), indent=1) + "\n")
+
+
+def table(study: dict[str, Any]) -> str:
+    """The rows in Markdown."""
+    about = study["conditions"]
+    lines = [
+        f"TensorRT-RTX {about['tensorrt_rtx']} for compute capability {about['compute_capability']}, "
+        f"PyTorch {about['torch']}, ONNX Runtime {about['onnxruntime']}, {about['threads']} CPU thread(s), FP32. "
+        "Made by `python -m benchmarks.zoo`.",
+        "",
+        "| network | size | params M | GMAC | nodes traced | nodes | non-standard ops left | agreement | export s "
+        "| build s | plan MB | peak host MB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        *(table_row(row) for row in study["rows"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def table_row(row: dict[str, Any]) -> str:
+    """One row in Markdown."""
+    size = f"{row['size'][0]}x{row['size'][1]}"
+    if "error" in row:
+        return f"| {row['network']} | {size} | {row['error']} |"
+    agreement = "" if row["agreement"] is None else f"{row['agreement']:.6f}"
+    refused = "; ".join(row["refused"]) or "none"
+    millions, gmac, peak = f"{row['params'] / 1e6:.2f}", f"{row['gmac']:.1f}", round(row["peak_mb"])
+    nodes = (row["nodes_traced"], row["nodes"])
+    costs = (row["export_s"], row["build_s"], row["plan_mb"], peak)
+    cells = (row["network"], size, millions, gmac, *nodes, refused, agreement, *costs)
+    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 def measure_apart(name: str, size: Size, data: str) -> dict[str, Any]:
