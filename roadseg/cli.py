@@ -95,7 +95,7 @@ def train(
     resume: Annotated[bool, typer.Option(help="Go on from where the same run was interrupted.")] = True,
     json: Json = False,
 ) -> None:
-    """Train a network; the whole state is kept after every epoch."""
+    """Train a network; the whole state is kept after every epoch. Under torchrun, processes share every batch."""
     from roadseg.train import Run, open_data, recipe_for
     from roadseg.train import train as fit
 
@@ -106,7 +106,8 @@ def train(
     run = Run(net, parse_size(size), recipe_for(net, recipe, epochs), seed)
     val = open_data(data, val_split) if val_split else None
     checkpoint = fit(run, open_data(data, split), out, val=val, workers=workers, keep=keep, resume=resume)
-    emit({"out": out, **checkpoint.provenance}, json)
+    if os.environ.get("RANK", "0") == "0":  # torchrun's other processes have nothing to add
+        emit({"out": out, **checkpoint.provenance}, json)
 
 
 @app.command("import")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .official import SOURCES as SOURCES
     from .official import Imported as Imported
     from .official import import_checkpoint as import_checkpoint
+    from .recipe import Group as Group
     from .recipe import Recipe as Recipe
     from .recipes import RECIPES as RECIPES
     from .recipes import recipe_for as recipe_for
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 HOMES = {
     "Augmentation": "augment",
     "Checkpoint": "checkpoint",
+    "Group": "recipe",
     "Imported": "official",
     "Loss": "losses",
     "MODELS": "models",

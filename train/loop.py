@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import logging
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from roadseg.runtime import (
+    CITYSCAPES,
     ArtifactError,
     Dataset,
     ModelSpec,
     Segmenter,
     Size,
+    UsageError,
     evaluate,
     sha256_bytes,
     track,
     write_atomically,
 )
-from roadseg.runtime.backends.torch import Normalise, TorchBackend
+from roadseg.runtime.backends.torch import TorchBackend
 
 from .batches import AugmentedSamples, Batch, EpochBatches, load_batches
 from .checkpoint import Checkpoint, save_checkpoint
-from .losses import log_class_weights
+from .losses import CITYSCAPES_WEIGHTS, log_class_weights
 from .models import build
+from .objective import Objective
+from .optimizer import make_optimizer, rate_schedule
+from .parallel import Processes, apart, distribute, join_processes, total
 from .recipe import Recipe
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Watch = Callable[[int, float], None]
+"""Told the number of a step, from 0, and its loss over all processes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,11 +71,13 @@ def train(
     workers: int = 1,
     keep: bool = False,
     resume: bool = True,
+    watch: Watch | None = None,
 ) -> Checkpoint:
     """Train a network and write its checkpoint to `out`.
 
     After every epoch the whole state is written beside it (`<out>.state`), and removed at the end. Under
-    torchrun each process takes its share of every batch.
+    torchrun each process takes its share of every batch, and the weights come out as those of a single process;
+    all must see the folder of `out`, and the first one alone writes, evaluates and logs.
 
     Args:
         run: network, size, recipe and seed.
@@ -78,51 +88,36 @@ def train(
         workers: processes that decode and augment, per training process.
         keep: hold samples in memory once read; for data sets that are slow to read and small.
         resume: go on from `<out>.state` where there is one of the same run.
+        watch: told of every step, in the first process.
+
+    Returns:
+        What was written; under torchrun only the first process knows its mIoU.
 
     Raises:
         DataError: if a frame has no labels, or cannot be read.
+        UsageError: if the recipe does not fit the network or the classes.
         ArtifactError: if the state found belongs to another run.
     """
-    group = join_processes()
-    session = Session.start(run, dataset, group)
-    state_path = out.with_name(out.name + ".state")
-    if resume and state_path.is_file():
-        session.load(state_path)
-    loader = load_batches(
-        AugmentedSamples(dataset, run.recipe.augmentation, run.seed, keep), session.batches, workers
-    )
-    for epoch in range(session.epoch, run.recipe.epochs):
-        loss = session.train_epoch(epoch, loader)
-        log.info("epoch %d of %d: loss %.4f", epoch + 1, run.recipe.epochs, loss)
-        if group.rank == 0:
-            write_atomically(state_path, session.dump())
-            if val is not None and (epoch + 1) % val_every == 0 and epoch + 1 < run.recipe.epochs:
-                log.info("epoch %d: mIoU %.2f", epoch + 1, 100 * session.miou(val))
-    checkpoint = session.checkpoint(dataset, val)
-    if group.rank == 0:
-        save_checkpoint(out, checkpoint)
-        state_path.unlink(missing_ok=True)
-    return checkpoint
-
-
-@dataclasses.dataclass(frozen=True)
-class Processes:
-    """This process's place among those of torchrun."""
-
-    rank: int
-    world: int
-    device: torch.device
-
-
-def join_processes() -> Processes:
-    """Join torchrun's processes, or be the only one; each takes the GPU of its local rank if there is one."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    cuda = torch.cuda.is_available()
-    device = torch.device("cuda", local) if cuda else torch.device("cpu")
-    if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if cuda else "gloo")
-    return Processes(int(os.environ.get("RANK", "0")), world, device)
+    with join_processes() as group:
+        session = Session.start(run, dataset, group)
+        state_path = out.with_name(out.name + ".state")
+        if resume and state_path.is_file():
+            session.load(state_path)
+        loader = load_batches(
+            AugmentedSamples(dataset, run.recipe.augmentation, run.seed, keep), session.batches, workers
+        )
+        for epoch in range(session.epoch, run.recipe.epochs):
+            loss = session.train_epoch(epoch, loader, watch)
+            if group.first:
+                log.info("epoch %d of %d: loss %.4f", epoch + 1, run.recipe.epochs, loss)
+                write_atomically(state_path, session.dump())
+                if val is not None and (epoch + 1) % val_every == 0 and epoch + 1 < run.recipe.epochs:
+                    log.info("epoch %d: mIoU %.2f", epoch + 1, 100 * session.miou(val))
+        checkpoint = session.checkpoint(dataset, val if group.first else None)
+        if group.first:
+            save_checkpoint(out, checkpoint)
+            state_path.unlink(missing_ok=True)
+        return checkpoint
 
 
 class Session:
@@ -139,12 +134,14 @@ class Session:
         self.data = data
         self.net = net.to(group.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = {name: value.clone() for name, value in self.net.state_dict().items()}
-        self.class_weights = class_weights if class_weights is None else class_weights.to(group.device)
-        self.parallel = distribute(self.net, group)
-        self.normalise = Normalise(spec).to(group.device)
+        self.objective = Objective(self.net, spec, run.recipe.loss, class_weights).to(group.device)
+        self.parallel = distribute(self.objective, group)
         self.optimizer = make_optimizer(self.net, run.recipe)
-        steps = run.recipe.epochs * len(batches)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, poly_schedule(run.recipe, steps))
+        if self.objective.kernels is not None:
+            kernels = list(self.objective.kernels.parameters())
+            self.optimizer.add_param_group({"params": kernels, "lr": run.recipe.rate, "weight_decay": 0.0})
+        self.steps = run.recipe.epochs * len(batches)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate_schedule(run.recipe, self.steps))
         self.scaler = torch.amp.GradScaler(enabled=group.device.type == "cuda")
         self.epoch = 0
 
@@ -155,34 +152,52 @@ class Session:
         net = build(run.net, len(dataset.label_set.classes), aux=True)
         spec = run.spec(dataset, align_corners=bool(getattr(net, "align_corners", False)))
         batches = EpochBatches(len(dataset), run.recipe.batch, run.seed, group.rank, group.world)
-        weights = class_weights(dataset) if run.recipe.class_weights == "log" else None
+        weights = class_weights(run.recipe, dataset, group)
         return cls(run, net, spec, batches, weights, dataset.name.partition(":")[0], group)
 
-    def train_epoch(self, epoch: int, loader: Any) -> float:
-        """Every batch once; returns the mean loss."""
-        torch.manual_seed(self.run.seed * 1_000_003 + epoch)  # dropout: the same however often it was resumed
+    def train_epoch(self, epoch: int, loader: Any, watch: Watch | None = None) -> float:
+        """Every batch once; returns the mean loss over all processes."""
+        # Dropout: the same however often the run was resumed, another in each process.
+        torch.manual_seed(self.run.seed * 1_000_003 + epoch + (self.group.rank << 32))
         self.batches.epoch = epoch
         self.parallel.train()
-        total = 0.0
-        for batch in track(loader, f"epoch {epoch + 1}", len(self.batches)):
-            total += self._step(batch)
+        sum_of_losses = 0.0
+        for batch in shown(loader, f"epoch {epoch + 1}", len(self.batches), self.group):
+            step = self.schedule.last_epoch
+            loss = self._step(batch)
+            sum_of_losses += loss
+            if watch is not None and self.group.first:
+                watch(step, loss)
         self.epoch = epoch + 1
-        return total / len(self.batches)
+        return sum_of_losses / len(self.batches)
 
     def _step(self, batch: Batch) -> float:
-        frames, labels = (tensor.to(self.group.device, non_blocking=True) for tensor in batch)
-        images = self.normalise(frames).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.group.device.type, enabled=self.scaler.is_enabled()):
-            outputs = self.parallel(images)
-        outputs = [logits.float() for logits in (outputs if isinstance(outputs, list) else [outputs])]
-        loss = self.run.recipe.loss(outputs, labels, self.class_weights, self.spec.align_corners)
+        """One step of the optimizer; returns the loss over all processes."""
+        parts = [x.to(self.group.device, non_blocking=True).chunk(self.run.recipe.accumulate) for x in batch]
+        shares = self._shares(parts[1])
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        losses = [
+            self._backward(frames, labels, share, last=i == len(shares) - 1)
+            for i, (frames, labels, share) in enumerate(zip(*parts, shares, strict=True))
+        ]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
         self._average()
-        return float(loss.detach())
+        return float(total(torch.stack(losses).sum()) / self.group.world)
+
+    def _backward(self, frames: Tensor, labels: Tensor, share: Tensor, last: bool) -> Tensor:
+        """Add the gradient of a part of the batch, and exchange gradients after the last one."""
+        with contextlib.nullcontext() if last else apart(self.parallel):
+            loss: Tensor = self.parallel(frames, labels, self.schedule.last_epoch / self.steps) * share
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _shares(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """How much each part of a batch counts: as much as its labelled pixels do among all of the batch's."""
+        loss, weights = self.run.recipe.loss, self.objective.class_weights
+        masses = total(torch.stack([loss.mass(labels, weights) for labels in parts]))
+        return list(masses / masses.sum().clamp(min=torch.finfo(masses.dtype).tiny))
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -229,6 +244,7 @@ class Session:
                 "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.last_epoch,
                 "scaler": self.scaler.state_dict(),
+                "kernels": self.objective.kernels.state_dict() if self.objective.kernels is not None else {},
             },
             buffer,
         )
@@ -254,51 +270,45 @@ class Session:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.last_epoch = state["schedule"]
         self.scaler.load_state_dict(state["scaler"])
+        if self.objective.kernels is not None:
+            self.objective.kernels.load_state_dict(state["kernels"])
         self.epoch = state["epoch"]
-        log.info("going on from epoch %d", self.epoch)
+        if self.group.first:
+            log.info("going on from epoch %d", self.epoch)
 
     def _identity(self) -> str:
         return sha256_bytes(msgspec.json.encode((self.run, self.data, self.batches.length)))
 
 
-def distribute(net: nn.Module, group: Processes) -> nn.Module:
-    """The network, shared with the other processes where there are any; batch norms then count all of them."""
-    if group.world == 1:
-        return net
-    if group.device.type == "cuda":
-        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
-    return nn.parallel.DistributedDataParallel(
-        net, device_ids=[group.device.index] if group.device.type == "cuda" else None
-    )
+def class_weights(recipe: Recipe, dataset: Dataset, group: Processes) -> Tensor | None:
+    """What a pixel of each class weighs, `(C,)`; None where all weigh alike.
+
+    Raises:
+        UsageError: if the recipe has fixed weights, for other classes.
+    """
+    classes = dataset.label_set.classes
+    if recipe.class_weights == "none":
+        return None
+    if recipe.class_weights == "log":
+        return log_class_weights(class_counts(dataset, group))
+    if classes != CITYSCAPES.classes:
+        raise UsageError(
+            f"the recipe weighs the {len(CITYSCAPES.classes)} classes of Cityscapes, but {dataset.name} has "
+            f'{len(classes)} others; put class_weights = "log" or "none" in a file for --recipe.'
+        )
+    return torch.tensor(CITYSCAPES_WEIGHTS)
 
 
-def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD or AdamW; batch norms and biases are not decayed."""
-    decayed = [p for p in net.parameters() if p.ndim > 1]
-    others = [p for p in net.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.rate)
-    return torch.optim.SGD(groups, lr=recipe.rate, momentum=0.9, nesterov=True)
-
-
-def poly_schedule(recipe: Recipe, steps: int) -> Callable[[int], float]:
-    """Factor of the rate at each step: a linear rise, then (1 - progress) ** power."""
-    rise = max(1, round(recipe.warmup * steps))
-
-    def factor(step: int) -> float:
-        if step < rise:
-            return (step + 1) / rise
-        return float((1 - (step - rise) / max(1, steps - rise)) ** recipe.power) if step < steps else 0.0
-
-    return factor
-
-
-def class_weights(dataset: Dataset) -> Tensor:
-    """Weights that let rare classes count, from the labels of the whole data set."""
+def class_counts(dataset: Dataset, group: Processes) -> Tensor:
+    """Pixels of each class in the labels of the whole data set, `(C,)`."""
     counts = torch.zeros(256)
-    for i in track(range(len(dataset)), "count classes"):
+    for i in shown(range(len(dataset)), "count classes", len(dataset), group):
         labels = dataset[i].labels
         if labels is not None:
             counts += torch.bincount(torch.from_numpy(labels).flatten().long(), minlength=256)
-    return log_class_weights(counts[: len(dataset.label_set.classes)])
+    return counts[: len(dataset.label_set.classes)]
+
+
+def shown(items: Iterable[T], what: str, count: int, group: Processes) -> Iterable[T]:
+    """`items` with their progress, which only the first process shows."""
+    return track(items, what, count) if group.first else items

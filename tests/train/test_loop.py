@@ -1,19 +1,19 @@
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from roadseg.runtime import ArtifactError, DataError, Segmenter, evaluate
-from roadseg.train import Augmentation, Loss, Recipe, Run, load_checkpoint, train
+from roadseg.runtime import ArtifactError, DataError, Segmenter, UsageError, evaluate
+from roadseg.train import Augmentation, Loss, Recipe, Run, load_checkpoint, open_data, train
 from roadseg.train.batches import EpochBatches
 from roadseg.train.data import open_camvid
-from roadseg.train.loop import poly_schedule
 
 RECIPE = Recipe(
     Augmentation((64, 96), scale=(1.0, 1.2)), Loss(), epochs=3, batch=4, optimizer="adamw", rate=5e-3, ema=0.5
@@ -116,12 +116,46 @@ def test_a_batch_larger_than_the_data_set_is_refused():
         EpochBatches(5, batch=8, seed=0)
 
 
-def test_the_rate_rises_and_falls():
-    factor = poly_schedule(Recipe(RECIPE.augmentation, warmup=0.1, power=1.0), steps=100)
-    rates = [factor(step) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[9] == pytest.approx(1.0)
-    assert rates[10] == pytest.approx(1.0)
-    assert rates[55] == pytest.approx(0.5)
-    assert factor(100) == 0
-    assert np.all(np.diff(rates[10:]) < 0)
+@pytest.fixture
+def small_nets(monkeypatch):
+    """Lets `small_nets:plain` be found as a network from outside."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+def test_a_batch_in_parts_gives_the_same_weights_without_batch_norm(tmp_path, small_nets):
+    # Scales below 1 leave some crops with fewer labels than others.
+    recipe = Recipe(Augmentation((48, 64), scale=(0.5, 1.2)), class_weights="log", epochs=3, batch=4, rate=0.05)
+    data = open_data("scenes:count=8,size=64x96", "train")
+    losses = {1: [], 2: [], 4: []}
+    for parts, seen in losses.items():
+        run = Run("small_nets:plain", (64, 96), dataclasses.replace(recipe, accumulate=parts), seed=2)
+        out = tmp_path / f"{parts}.safetensors"
+        train(run, data, out, workers=0, keep=True, watch=lambda step, loss, seen=seen: seen.append(loss))
+    whole = weights_of(tmp_path / "1.safetensors")
+    for parts in (2, 4):
+        assert losses[parts] == pytest.approx(losses[1], abs=1e-5)
+        for key, value in weights_of(tmp_path / f"{parts}.safetensors").items():
+            assert torch.allclose(value, whole[key], atol=1e-5), key
+
+
+def test_fixed_weights_of_other_classes_are_refused(camvid_root, tmp_path):
+    run = dataclasses.replace(RUN, recipe=dataclasses.replace(RECIPE, class_weights="cityscapes"))
+    with pytest.raises(UsageError, match=r"weighs the 19 classes of Cityscapes, but camvid:.* has 11 others"):
+        train(run, open_camvid(camvid_root, "train"), tmp_path / "net.safetensors", workers=0)
+
+
+def test_affinity_fields_and_edges_are_learned_and_resumed(tmp_path, small_nets):
+    loss = Loss(edges="border", affinity=1.0)
+    recipe = Recipe(Augmentation((32, 48)), loss, "cityscapes", epochs=3, batch=4, rate=0.05)
+    run = Run("small_nets:branched", (64, 96), recipe, seed=2)
+    data = open_data("scenes:count=4,size=64x96", "train")
+    train(run, data, tmp_path / "whole.safetensors", workers=0)
+
+    def interrupt(step, loss):
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(run, data, tmp_path / "net.safetensors", workers=0, watch=interrupt)
+    train(run, data, tmp_path / "net.safetensors", workers=0)
+    assert (tmp_path / "net.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()

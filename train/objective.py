@@ -1,0 +1,44 @@
+"""A network and its loss as one module: what is differentiated, and what processes share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from roadseg.runtime import ModelSpec
+from roadseg.runtime.backends.torch import Normalise
+
+from .losses import KernelWeights, Loss
+from .models.outputs import Outputs
+
+
+class Objective(nn.Module):
+    """Frames `(N, H, W, 3)` uint8 and labels `(N, H, W)` int64 to the loss, a scalar."""
+
+    class_weights: Tensor | None
+
+    def __init__(self, net: nn.Module, spec: ModelSpec, loss: Loss, class_weights: Tensor | None) -> None:
+        super().__init__()
+        self.net = net
+        self.normalise = Normalise(spec)
+        self.loss = loss
+        self.align_corners = spec.align_corners
+        self.kernels = KernelWeights(len(spec.classes)) if loss.affinity else None
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def forward(self, frames: Tensor, labels: Tensor, progress: float) -> Tensor:
+        """The loss; `progress` is the share of the run that is over."""
+        images = self.normalise(frames).contiguous(memory_format=torch.channels_last)
+        # Half precision where it is fast; the loss itself is always single.
+        with torch.autocast(frames.device.type, enabled=frames.device.type == "cuda"):
+            outputs = self.net(images)
+        return self.loss(
+            in_single(outputs), labels, self.class_weights, self.align_corners, self.kernels, progress
+        )
+
+
+def in_single(outputs: Tensor | list[Tensor] | Outputs) -> list[Tensor] | Outputs:
+    """What a network returned in training, in single precision; one tensor becomes a list of one."""
+    if isinstance(outputs, Outputs):
+        return Outputs(*([x.float() for x in maps] for maps in outputs))
+    return [x.float() for x in ([outputs] if isinstance(outputs, Tensor) else outputs)]
