@@ -261,6 +261,10 @@ def evaluate(
     data: Data,
     split: Split = "val",
     size: MaybeSize = None,
+    scales: Annotated[
+        str, typer.Option(help="Average over these, e.g. 0.5,0.75,1,1.25,1.5,1.75; checkpoints only.")
+    ] = "1",
+    flip: Annotated[bool, typer.Option(help="Average with the mirrored frame; checkpoints only.")] = False,
     json: Json = False,
 ) -> None:
     """Measure a model's mIoU."""
@@ -268,7 +272,7 @@ def evaluate(
     from roadseg.train import open_data
 
     dataset = open_data(data, split)
-    segmenter = open_model(model, parse_size(size) if size else None)
+    segmenter = open_model(model, parse_size(size) if size else None, scales, flip)
     emit(runtime.evaluate(segmenter, dataset).as_json(), json)
 
 
@@ -342,10 +346,15 @@ def pipeline(
     emit(run_pipeline(config), json)
 
 
-def open_model(name: str, size: Size | None = None) -> Any:
+def open_model(name: str, size: Size | None = None, scales: str = "1", flip: bool = False) -> Any:
     """A Segmenter for a file, or for a checkpoint that ships with roadseg."""
     from roadseg.runtime import Segmenter
 
+    if scales != "1" or flip:
+        from roadseg.train import find_checkpoint, open_multiscale
+        from roadseg.train.multiscale import parse_scales
+
+        return open_multiscale(find_checkpoint(name), parse_scales(scales), flip, size)
     if not Path(name).suffix:
         from roadseg.train import find_checkpoint
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .losses import Loss as Loss
     from .models import MODELS as MODELS
     from .models import build as build
+    from .multiscale import MultiScale as MultiScale
+    from .multiscale import open_multiscale as open_multiscale
     from .official import SOURCES as SOURCES
     from .official import Imported as Imported
     from .official import import_checkpoint as import_checkpoint
@@ -35,6 +37,7 @@ HOMES = {
     "Loss": "losses",
     "MODELS": "models",
     "RECIPES": "recipes",
+    "MultiScale": "multiscale",
     "Recipe": "recipe",
     "Run": "loop",
     "SOURCES": "official",
@@ -44,6 +47,7 @@ HOMES = {
     "load_checkpoint": "checkpoint",
     "load_network": "checkpoint",
     "load_weights": "checkpoint",
+    "open_multiscale": "multiscale",
     "read_weights": "checkpoint",
     "recipe_for": "recipes",
     "save_checkpoint": "checkpoint",
