@@ -8,12 +8,13 @@ from torch import nn
 
 from roadseg.runtime import UsageError
 
-from . import bisenet, fastscnn
+from . import bisenet, ddrnet, fastscnn
 from .architecture import Architecture
 
 MODELS: dict[str, Architecture] = {
     **fastscnn.NETWORKS,
     **bisenet.NETWORKS,
+    **ddrnet.NETWORKS,
 }
 """`MODELS[name](classes=19, aux=False, variant="")` gives the network with random weights."""
 

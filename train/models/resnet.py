@@ -108,11 +108,14 @@ def deep_stem(channels: int) -> nn.Sequential:
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, the first with the stride, and a skip."""
+    """Two 3x3 convolutions, the first with the stride, and a skip; `relu` says whether a ReLU ends it."""
 
-    def __init__(self, in_channels: int, planes: int, stride: int, dilation: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, planes: int, stride: int, dilation: int = 1, *, relu: bool = True
+    ) -> None:
         super().__init__()
         self.out_channels = planes
+        self.relu = relu
         self.conv1 = nn.Conv2d(in_channels, planes, 3, stride, dilation, dilation, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
         self.conv2 = nn.Conv2d(planes, planes, 3, 1, dilation, dilation, bias=False)
@@ -122,17 +125,27 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         skip = x if self.downsample is None else self.downsample(x)
-        return F.relu(self.bn2(self.conv2(y)) + skip, inplace=True)
+        y = self.bn2(self.conv2(y)) + skip
+        return F.relu(y, inplace=True) if self.relu else y
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions and a skip; four times as many channels come out as the 3x3 has."""
+    """1x1, 3x3 and 1x1 convolutions and a skip; `expansion` times as many channels come out as the 3x3 has."""
 
     def __init__(
-        self, in_channels: int, planes: int, stride: int, dilation: int = 1, stride_on: str = "3x3"
+        self,
+        in_channels: int,
+        planes: int,
+        stride: int,
+        dilation: int = 1,
+        stride_on: str = "3x3",
+        *,
+        expansion: int = 4,
+        relu: bool = True,
     ) -> None:
         super().__init__()
-        self.out_channels = 4 * planes
+        self.out_channels = expansion * planes
+        self.relu = relu
         outer, inner = (1, stride) if stride_on == "3x3" else (stride, 1)
         self.conv1 = nn.Conv2d(in_channels, planes, 1, outer, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
@@ -146,7 +159,8 @@ class Bottleneck(nn.Module):
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         y = F.relu(self.bn2(self.conv2(y)), inplace=True)
         skip = x if self.downsample is None else self.downsample(x)
-        return F.relu(self.bn3(self.conv3(y)) + skip, inplace=True)
+        y = self.bn3(self.conv3(y)) + skip
+        return F.relu(y, inplace=True) if self.relu else y
 
 
 def projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
