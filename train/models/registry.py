@@ -8,13 +8,14 @@ from torch import nn
 
 from roadseg.runtime import UsageError
 
-from . import bisenet, ddrnet, fastscnn
+from . import bisenet, ddrnet, fastscnn, pidnet
 from .architecture import Architecture
 
 MODELS: dict[str, Architecture] = {
     **fastscnn.NETWORKS,
     **bisenet.NETWORKS,
     **ddrnet.NETWORKS,
+    **pidnet.NETWORKS,
 }
 """`MODELS[name](classes=19, aux=False, variant="")` gives the network with random weights."""
 

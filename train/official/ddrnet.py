@@ -7,6 +7,14 @@ import dataclasses
 
 from .source import Source
 
+POOLING = (
+    (r"^spp\.scale0\.", "context.scales.own."),
+    *((rf"^spp\.scale{i + 1}\.", f"context.scales.pooled.{i}.") for i in range(4)),
+    *((rf"^spp\.process{i + 1}\.", f"context.process.{i}.") for i in range(4)),
+    (r"^spp\.", "context."),
+)
+"""Of the pyramid pooling, which PIDNet has too."""
+
 SLIM = Source(
     "ydhongHIT/DDRNet@de0db31",
     "ddrnet23_slim",
@@ -18,10 +26,7 @@ SLIM = Source(
         (r"^layer(\d)_\.", r"high\1."),
         (r"^down(\d)\.", r"exchange\1.down."),
         (r"^compression(\d)\.", r"exchange\1.up."),
-        (r"^spp\.scale0\.", "context.scales.own."),
-        *((rf"^spp\.scale{i + 1}\.", f"context.scales.pooled.{i}.") for i in range(4)),
-        *((rf"^spp\.process{i + 1}\.", f"context.process.{i}.") for i in range(4)),
-        (r"^spp\.", "context."),
+        *POOLING,
         (r"^final_layer\.", "head."),
     ),
     drop={

@@ -3,6 +3,7 @@ import torch
 
 from roadseg.runtime import UsageError
 from roadseg.train.models import MODELS, build
+from roadseg.train.models.outputs import Outputs
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -17,8 +18,9 @@ def test_logits_stand_at_an_eighth_whatever_the_size(name, size):
 def test_training_adds_auxiliary_logits_and_every_parameter_gets_a_gradient(name):
     net = build(name, classes=5, aux=True).train()
     outputs = net(torch.randn(2, 3, 64, 64))
-    assert len(outputs) > 1
-    sum(logits.square().mean() for logits in outputs).backward()
+    logits, edges = outputs if isinstance(outputs, Outputs) else (outputs, [])
+    assert len(logits) > 1
+    sum(x.square().mean() for x in (*logits, *edges)).backward()
     assert [n for n, p in net.named_parameters() if p.grad is None] == []
 
 
