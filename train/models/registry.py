@@ -8,12 +8,13 @@ from torch import nn
 
 from roadseg.runtime import UsageError
 
-from . import bisenet, ddrnet, fastscnn, pidnet
+from . import bisenet, bisenetv2, ddrnet, fastscnn, pidnet
 from .architecture import Architecture
 
 MODELS: dict[str, Architecture] = {
     **fastscnn.NETWORKS,
     **bisenet.NETWORKS,
+    **bisenetv2.NETWORKS,
     **ddrnet.NETWORKS,
     **pidnet.NETWORKS,
 }
