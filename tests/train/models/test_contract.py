@@ -142,7 +142,7 @@ def test_a_few_steps_lower_the_loss_and_every_parameter_gets_a_gradient(name):
     net = build(name, 19, aux=True)
     spec = small_spec(name, net)
     images, labels = small_batch(spec)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.002, momentum=0.9)
     loss_of = RECIPES[name.partition("@")[0]].loss
     losses = []
     for _ in range(4):
