@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
-from .layers import conv_bn, conv_bn_relu, init_weights, spatial_size, upsample
+from .layers import conv_bn, conv_bn_relu, init_weights, pre_activated, spatial_size, upsample
 from .resnet import BasicBlock, Bottleneck
 
 
@@ -73,15 +73,6 @@ def basic_blocks(in_channels: int, channels: int, blocks: int, stride: int = 1) 
 def widening_block(in_channels: int, channels: int, stride: int = 1) -> Bottleneck:
     """A bottleneck that gives twice `channels` and no ReLU at its end."""
     return Bottleneck(in_channels, channels, stride, expansion=2, relu=False)
-
-
-def pre_activated(in_channels: int, out_channels: int, kernel: int, groups: int = 1) -> list[nn.Module]:
-    """Batch norm, ReLU, and a convolution that keeps the size."""
-    return [
-        nn.BatchNorm2d(in_channels),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, groups=groups, bias=False),
-    ]
 
 
 class Exchange(nn.Module):

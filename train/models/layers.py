@@ -75,6 +75,17 @@ def conv_abn(
     return conv_bn(in_channels, out_channels, kernel, stride, dilation, bias=bias, activation=leaky)
 
 
+def pre_activated(
+    in_channels: int, out_channels: int, kernel: int, *, groups: int = 1, bias: bool = False
+) -> list[nn.Module]:
+    """Batch norm, ReLU, and a convolution that keeps the size."""
+    return [
+        nn.BatchNorm2d(in_channels),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, groups=groups, bias=bias),
+    ]
+
+
 def upsample(x: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
     """Resize `(N, C, h, w)` bilinearly to `size` (rows, columns)."""
     return F.interpolate(x, size, mode="bilinear", align_corners=align_corners)

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
-from .ddrnet import Head, PooledScales, basic_blocks, pre_activated, quarter_stem, widening_block
-from .layers import conv_bn, init_weights, spatial_size, upsample
+from .ddrnet import Head, PooledScales, basic_blocks, quarter_stem, widening_block
+from .layers import conv_bn, init_weights, pre_activated, spatial_size, upsample
 from .outputs import Outputs
 from .resnet import BasicBlock
 

@@ -8,13 +8,14 @@ from torch import nn
 
 from roadseg.runtime import UsageError
 
-from . import bisenet, bisenetv2, ddrnet, fastscnn, pidnet
+from . import bisenet, bisenetv2, ddrnet, fastscnn, pidnet, swiftnet
 from .architecture import Architecture
 
 MODELS: dict[str, Architecture] = {
     **fastscnn.NETWORKS,
     **bisenet.NETWORKS,
     **bisenetv2.NETWORKS,
+    **swiftnet.NETWORKS,
     **ddrnet.NETWORKS,
     **pidnet.NETWORKS,
 }

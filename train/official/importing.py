@@ -11,11 +11,17 @@ from roadseg.runtime import CheckpointError, ModelSpec, Size, UsageError
 
 from ..checkpoint import read_weights
 from ..models import MODELS, build
-from . import coincheung, ddrnet, fast_scnn, pidnet
+from . import coincheung, ddrnet, fast_scnn, pidnet, swiftnet
 from .source import Source
 from .translate import Translation, translate
 
-SOURCES: tuple[Source, ...] = (*fast_scnn.SOURCES, *coincheung.SOURCES, *ddrnet.SOURCES, *pidnet.SOURCES)
+SOURCES: tuple[Source, ...] = (
+    *fast_scnn.SOURCES,
+    *coincheung.SOURCES,
+    *ddrnet.SOURCES,
+    *pidnet.SOURCES,
+    *swiftnet.SOURCES,
+)
 """Every repository and network whose checkpoints are understood."""
 
 FULL_FRAME: Size = (1024, 2048)

@@ -73,11 +73,7 @@ SWIFTNET = replace(
     optimizer="adam",
     rate=4e-4,
     weight_decay=1e-4,
-    groups=(
-        Group("backbone.spp"),
-        Group("backbone.upsample"),
-        Group("backbone", 0.25, 0.25),
-    ),
+    groups=(Group("backbone", 0.25, 0.25),),
     schedule="cosine",
     floor=1e-6 / 4e-4,
 )
