@@ -88,13 +88,14 @@ class AttentionRefinement(nn.Module):
 class FeatureFusion(nn.Module):
     """Concatenate both paths, mix them, and add what channel attention selects."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, reduction: int = 1) -> None:
         super().__init__()
+        squeezed = out_channels // reduction
         self.conv_1x1 = ConvBNReLU(in_channels, out_channels, 1)
         self.channel_attention = nn.Sequential(
-            nn.Conv2d(out_channels, out_channels, 1, bias=False),
+            nn.Conv2d(out_channels, squeezed, 1, bias=False),
             nn.ReLU(inplace=True),
-            nn.Conv2d(out_channels, out_channels, 1, bias=False),
+            nn.Conv2d(squeezed, out_channels, 1, bias=False),
             nn.Sigmoid(),
         )
 

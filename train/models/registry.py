@@ -8,7 +8,7 @@ from torch import nn
 
 from roadseg.runtime import UsageError
 
-from . import bisenet, bisenetv2, ddrnet, fastscnn, pidnet, swiftnet
+from . import bisenet, bisenetv2, ddrnet, fastscnn, pidnet, stdc, swiftnet
 from .architecture import Architecture
 
 MODELS: dict[str, Architecture] = {
@@ -18,6 +18,7 @@ MODELS: dict[str, Architecture] = {
     **swiftnet.NETWORKS,
     **ddrnet.NETWORKS,
     **pidnet.NETWORKS,
+    **stdc.NETWORKS,
 }
 """`MODELS[name](classes=19, aux=False, variant="")` gives the network with random weights."""
 
