@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 
 PATIENCE = datetime.timedelta(hours=1)
@@ -41,7 +42,7 @@ def join_processes() -> Iterator[Processes]:
     cuda = torch.cuda.is_available()
     joins = world > 1 and not dist.is_initialized()
     if joins:
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+        _join("nccl" if cuda else "gloo")
     try:
         yield Processes(
             int(os.environ.get("RANK", "0")), world, torch.device("cuda", local) if cuda else torch.device("cpu")
@@ -49,6 +50,14 @@ def join_processes() -> Iterator[Processes]:
     finally:
         if joins:
             dist.destroy_process_group()
+
+
+def _join(backend: str) -> None:
+    store, rank, world = next(iter(rendezvous("env://", timeout=PATIENCE)))
+    # torchrun keeps its store when it starts the processes again, and in it the addresses of those that died.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    fresh = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=fresh, rank=rank, world_size=world, timeout=PATIENCE)
 
 
 def world_size() -> int:

@@ -24,7 +24,7 @@ def start(out, *before, pause=0.0):
 
 def finish(process):
     """What the processes said, once they came to a good end."""
-    said = process.communicate(timeout=120)[1]
+    said = process.communicate(timeout=240)[1]
     assert process.returncode == 0, said
     return said
 
@@ -60,7 +60,7 @@ def test_only_the_first_process_speaks(undisturbed):
 
 def wait_for(path, lines, process):
     """Until the file has so many lines."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not path.is_file() or path.read_text().count("\n") < lines:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
