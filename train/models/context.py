@@ -18,19 +18,27 @@ class PyramidPooling(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, reduced: int, bins: Sequence[int] = (1, 2, 3, 6), *, relu: bool = True
+        self,
+        in_channels: int,
+        reduced: int,
+        bins: Sequence[int] = (1, 2, 3, 6),
+        *,
+        relu: bool = True,
+        bias: bool = False,
+        align_corners: bool = True,
     ) -> None:
         super().__init__()
         self.bins = tuple(bins)
+        self.align_corners = align_corners
         make = conv_bn_relu if relu else conv_bn
-        self.stages = nn.ModuleList(make(in_channels, reduced, 1) for _ in self.bins)
+        self.stages = nn.ModuleList(make(in_channels, reduced, 1, bias=bias) for _ in self.bins)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         size = spatial_size(x)
         pooled = (
             stage(F.adaptive_avg_pool2d(x, bins)) for stage, bins in zip(self.stages, self.bins, strict=True)
         )
-        return [upsample(p, size, align_corners=True) for p in pooled]
+        return [upsample(p, size, self.align_corners) for p in pooled]
 
 
 class ASPP(nn.Module):

@@ -8,7 +8,7 @@ from torch import nn
 
 from roadseg.runtime import UsageError
 
-from . import bisenet, bisenetv2, ddrnet, fastscnn, pidnet, stdc, swiftnet
+from . import bisenet, bisenetv2, ddrnet, fastscnn, pidnet, pp_liteseg, stdc, swiftnet
 from .architecture import Architecture
 
 MODELS: dict[str, Architecture] = {
@@ -19,6 +19,7 @@ MODELS: dict[str, Architecture] = {
     **ddrnet.NETWORKS,
     **pidnet.NETWORKS,
     **stdc.NETWORKS,
+    **pp_liteseg.NETWORKS,
 }
 """`MODELS[name](classes=19, aux=False, variant="")` gives the network with random weights."""
 
