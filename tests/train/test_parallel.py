@@ -40,6 +40,7 @@ def undisturbed(tmp_path_factory):
     return out, finish(start(out, *TOGETHER))
 
 
+@pytest.mark.slow
 def test_two_processes_lose_what_one_with_the_whole_batch_does(undisturbed, tmp_path):
     together, _ = undisturbed
     alone = tmp_path / "alone.safetensors"
@@ -67,6 +68,7 @@ def wait_for(path, lines, process):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_what_loses_a_worker_and_then_everything_goes_on_to_the_same_bytes(undisturbed, tmp_path):
     out = tmp_path / "net.safetensors"
     losses, state = out.with_suffix(".losses"), out.with_name("net.safetensors.state")
