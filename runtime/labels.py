@@ -12,6 +12,9 @@ from .errors import UsageError
 IGNORE = 255
 """Train id of pixels that count neither in a loss nor in a metric."""
 
+UNLABELLED = "unlabelled"
+"""Name of a last class with which a network answers that a pixel is of none; no metric counts it as a class."""
+
 
 @dataclasses.dataclass(frozen=True)
 class LabelSet:

@@ -16,9 +16,11 @@ import numpy.typing as npt
 
 from .data import Sample
 from .errors import DataError, ParityError, SpecError
+from .labels import IGNORE
 from .metrics import ConfusionMatrix, iou_of, mean_over_classes
 from .progress import track
 from .segmenter import Segmenter
+from .spec import ModelSpec
 
 Labels = npt.NDArray[np.uint8]
 
@@ -63,7 +65,7 @@ def evaluate(segmenter: Segmenter, samples: Iterable[Sample]) -> Evaluation:
     for sample in track(samples, f"evaluate {segmenter.backend.name}"):
         if sample.labels is None:
             raise DataError(f"{sample.key.name} has no labels, so it cannot be evaluated on.")
-        matrix.update(_checked_labels(sample), segmenter.segment_fitted(sample.frame))
+        matrix.update(_checked_labels(sample), _counted(segmenter.segment_fitted(sample.frame), segmenter.spec))
         frames += 1
     if not frames:
         raise DataError("there are no frames to evaluate on.")
@@ -195,7 +197,7 @@ class _Tally:
         for segmenter, answers, counts in zip(self.segmenters, (first, second), self.counts, strict=True):
             matrix = _matrix(segmenter)
             if labels is not None:
-                matrix.update(labels, answers)
+                matrix.update(labels, _counted(answers, segmenter.spec))
             counts.append(matrix.counts)
 
     def report(self, seed: int) -> ParityReport:
@@ -258,6 +260,11 @@ def _matrix(segmenter: Segmenter, counts: npt.NDArray[np.int64] | None = None) -
     if counts is not None:
         matrix.counts = counts
     return matrix
+
+
+def _counted(answers: Labels, spec: ModelSpec) -> Labels:
+    """The answers as a metric counts them: "unlabelled" is none of the classes, so it misses whatever is there."""
+    return np.where(answers < len(spec.evaluated), answers, IGNORE).astype(np.uint8)
 
 
 def _evaluation(segmenter: Segmenter, matrix: ConfusionMatrix, frames: int) -> Evaluation:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import SpecError, UsageError
-from .labels import CAMVID, CITYSCAPES, IGNORE, LabelSet
+from .labels import CAMVID, CITYSCAPES, IGNORE, UNLABELLED, LabelSet
 
 Size = tuple[int, int]
 """Rows and columns, in pixels."""
@@ -78,10 +78,15 @@ class ModelSpec:
         return self.height, self.width
 
     @property
+    def evaluated(self) -> tuple[str, ...]:
+        """The classes that a metric counts: all but a last one called "unlabelled"."""
+        return self.classes[:-1] if self.classes[-1] == UNLABELLED else self.classes
+
+    @property
     def label_set(self) -> LabelSet:
         """Names and colours for painting and reporting."""
         for known in (CITYSCAPES, CAMVID):
-            if self.classes == known.classes and self.palette in ((), known.palette):
+            if self.evaluated == known.classes and self.palette in ((), known.palette):
                 return known
         return LabelSet(self.name, self.classes, self.palette or spread_hues(len(self.classes)), self.ignore_label)
 

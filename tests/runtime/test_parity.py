@@ -105,6 +105,16 @@ def test_frames_are_counted_together_and_not_averaged():
     assert evaluate(Segmenter(SPEC, Red()), pair).iou == (8 / 12, 4 / 8)
 
 
+def test_answering_unlabelled_misses_the_class_that_is_there_and_is_no_class_itself():
+    spec = dataclasses.replace(SPEC, classes=("road", "sky", "unlabelled"))
+    one = sample([[0, 0, 0, 0], [1, 1, 1, 1]], [[0, 0, 0, 2], [1, 1, 1, 1]])
+    measured = evaluate(Segmenter(spec, Red()), [one])
+    assert measured.iou[:2] == (3 / 4, 1)
+    assert math.isnan(measured.iou[2])
+    assert measured.miou == 7 / 8
+    assert compare(Segmenter(spec, Red()), always(2, spec), [one]).candidate.miou == 0
+
+
 def test_an_absent_class_is_null_in_json():
     shown = evaluate(always(0), road_images(2)).as_json()
     assert shown == {

@@ -85,6 +85,12 @@ def test_known_classes_bring_their_colours():
     assert ModelSpec("net", 2, 4, classes=CAMVID.classes, palette=CAMVID.palette).label_set is CAMVID
 
 
+def test_unlabelled_behind_known_classes_changes_no_colour():
+    spec = ModelSpec("net", 2, 4, classes=(*CITYSCAPES.classes, "unlabelled"))
+    assert spec.evaluated == CITYSCAPES.classes
+    assert spec.label_set is CITYSCAPES
+
+
 def test_own_classes_get_own_colours():
     assert dataclasses.replace(SPEC, palette=((1, 2, 3), (4, 5, 6))).label_set.palette == ((1, 2, 3), (4, 5, 6))
     assert SPEC.label_set.classes == ("road", "sky")

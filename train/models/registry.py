@@ -8,7 +8,7 @@ from torch import nn
 
 from roadseg.runtime import UsageError
 
-from . import bisenet, bisenetv2, ddrnet, fastscnn, pidnet, pp_liteseg, stdc, swiftnet
+from . import bisenet, bisenetv2, ddrnet, espnet, fastscnn, pidnet, pp_liteseg, stdc, swiftnet
 from .architecture import Architecture
 
 MODELS: dict[str, Architecture] = {
@@ -16,6 +16,7 @@ MODELS: dict[str, Architecture] = {
     **bisenet.NETWORKS,
     **bisenetv2.NETWORKS,
     **swiftnet.NETWORKS,
+    **espnet.NETWORKS,
     **ddrnet.NETWORKS,
     **pidnet.NETWORKS,
     **stdc.NETWORKS,
