@@ -76,13 +76,14 @@ def conv_abn(
 
 
 def pre_activated(
-    in_channels: int, out_channels: int, kernel: int, *, groups: int = 1, bias: bool = False
+    in_channels: int, out_channels: int, kernel: int, *, dilation: int = 1, groups: int = 1, bias: bool = False
 ) -> list[nn.Module]:
     """Batch norm, ReLU, and a convolution that keeps the size."""
+    padding = (kernel // 2) * dilation
     return [
         nn.BatchNorm2d(in_channels),
         nn.ReLU(inplace=True),
-        nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, groups=groups, bias=bias),
+        nn.Conv2d(in_channels, out_channels, kernel, 1, padding, dilation, groups, bias),
     ]
 
 

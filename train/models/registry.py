@@ -8,10 +8,11 @@ from torch import nn
 
 from roadseg.runtime import UsageError
 
-from . import bisenet, bisenetv2, ddrnet, espnet, fastscnn, pidnet, pp_liteseg, stdc, swiftnet
+from . import bisenet, bisenetv2, ddrnet, denseaspp, espnet, fastscnn, pidnet, pp_liteseg, stdc, swiftnet
 from .architecture import Architecture
 
 MODELS: dict[str, Architecture] = {
+    **denseaspp.NETWORKS,
     **fastscnn.NETWORKS,
     **bisenet.NETWORKS,
     **bisenetv2.NETWORKS,

@@ -11,7 +11,7 @@ from roadseg.runtime import CheckpointError, ModelSpec, Size, UsageError
 
 from ..checkpoint import read_weights
 from ..models import MODELS, build
-from . import coincheung, ddrnet, espnet, fast_scnn, pidnet, stdc_seg, swiftnet
+from . import coincheung, ddrnet, denseaspp, espnet, fast_scnn, pidnet, stdc_seg, swiftnet
 from .source import Source
 from .translate import Translation, translate
 
@@ -23,6 +23,7 @@ SOURCES: tuple[Source, ...] = (
     *stdc_seg.SOURCES,
     *swiftnet.SOURCES,
     *espnet.SOURCES,
+    *denseaspp.SOURCES,
 )
 """Every repository and network whose checkpoints are understood."""
 
