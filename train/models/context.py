@@ -41,6 +41,28 @@ class PyramidPooling(nn.Module):
         return [upsample(p, size, self.align_corners) for p in pooled]
 
 
+class PyramidContext(nn.Module):
+    """Pyramid pooling without ReLU, and a convolution over the pools and the map itself: lxtGH's form.
+
+    Takes `(N, in_channels, H, W)` and returns `(N, width, H, W)`.
+    """
+
+    def __init__(self, in_channels: int, width: int, *, kernel: int = 1, padding: int = 0) -> None:
+        super().__init__()
+        self.pyramid = PyramidPooling(in_channels, width, relu=False)
+        gathered = in_channels + len(self.pyramid.bins) * width
+        self.fuse = nn.Sequential(
+            nn.Conv2d(gathered, width, kernel, padding=padding, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Dropout2d(0.1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.fuse(torch.cat([*self.pyramid(x), x], dim=1))
+        return y
+
+
 class ASPP(nn.Module):
     """1x1 and dilated 3x3 convolutions beside each other, and the global average (DeepLabV3, arXiv 1706.05587).
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -73,6 +75,21 @@ def conv_abn(
     """Convolution, batch norm and leaky ReLU: what InPlace-ABN computes once its |gamma| is in the weights."""
     leaky = nn.LeakyReLU(0.01, inplace=True)
     return conv_bn(in_channels, out_channels, kernel, stride, dilation, bias=bias, activation=leaky)
+
+
+def fcn_head(
+    in_channels: int,
+    hidden: int,
+    classes: int,
+    dropout: float = 0.1,
+    *,
+    conv: Callable[..., nn.Sequential] = conv_bn_relu,
+    bias: bool = False,
+) -> nn.Sequential:
+    """3x3 convolution as `conv` makes it, dropout of channels, and a 1x1 convolution to the classes."""
+    return nn.Sequential(
+        *conv(in_channels, hidden, bias=bias), nn.Dropout2d(dropout), nn.Conv2d(hidden, classes, 1)
+    )
 
 
 def pre_activated(

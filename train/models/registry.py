@@ -8,10 +8,24 @@ from torch import nn
 
 from roadseg.runtime import UsageError
 
-from . import bisenet, bisenetv2, ddrnet, denseaspp, espnet, fastscnn, pidnet, pp_liteseg, stdc, swiftnet
+from . import (
+    bisenet,
+    bisenetv2,
+    ddrnet,
+    deeplabv3plus,
+    denseaspp,
+    espnet,
+    fastscnn,
+    pidnet,
+    pp_liteseg,
+    sfnet,
+    stdc,
+    swiftnet,
+)
 from .architecture import Architecture
 
 MODELS: dict[str, Architecture] = {
+    **deeplabv3plus.NETWORKS,
     **denseaspp.NETWORKS,
     **fastscnn.NETWORKS,
     **bisenet.NETWORKS,
@@ -22,6 +36,7 @@ MODELS: dict[str, Architecture] = {
     **pidnet.NETWORKS,
     **stdc.NETWORKS,
     **pp_liteseg.NETWORKS,
+    **sfnet.NETWORKS,
 }
 """`MODELS[name](classes=19, aux=False, variant="")` gives the network with random weights."""
 

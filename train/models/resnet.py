@@ -50,7 +50,7 @@ class ResNet(nn.Module):
             stem: one 7x7 convolution, or three 3x3 ones.
             stem_channels: of the deep stem's last convolution; the others have half of it.
             strides: of each stage's first block; (1, 2, 1, 1) gives an output stride of 8.
-            dilations: of the 3x3 convolutions, per stage and block; a stage's last one repeats.
+            dilations: of the (second) 3x3 convolution, per stage and block; a stage's last one repeats.
             ceil_pool: whether the stem's pool rounds its size up: an even map becomes n/2 + 1 long.
             stride_on: which convolution of a bottleneck carries the stride ("1x1" is Caffe's way).
         """
@@ -69,10 +69,13 @@ class ResNet(nn.Module):
             self.channels += (width,)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
 
-    def forward(self, x: Tensor) -> Features:
+    def stem(self, x: Tensor) -> Tensor:
+        """What stands before the first stage, `(N, C, H/4, W/4)`."""
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        x = F.max_pool2d(x, 3, 2, 1, ceil_mode=self.ceil_pool)
-        first = self.layer1(x)
+        return F.max_pool2d(x, 3, 2, 1, ceil_mode=self.ceil_pool)
+
+    def forward(self, x: Tensor) -> Features:
+        first = self.layer1(self.stem(x))
         second = self.layer2(first)
         third = self.layer3(second)
         return first, second, third, self.layer4(third)
@@ -108,7 +111,7 @@ def deep_stem(channels: int) -> nn.Sequential:
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, the first with the stride, and a skip; `relu` says whether a ReLU ends it."""
+    """Two 3x3 convolutions, one strided and one dilated, and a skip; `relu` says whether a ReLU ends it."""
 
     def __init__(
         self, in_channels: int, planes: int, stride: int, dilation: int = 1, *, relu: bool = True
@@ -116,7 +119,7 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.out_channels = planes
         self.relu = relu
-        self.conv1 = nn.Conv2d(in_channels, planes, 3, stride, dilation, dilation, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, planes, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
         self.conv2 = nn.Conv2d(planes, planes, 3, 1, dilation, dilation, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)

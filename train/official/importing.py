@@ -11,7 +11,18 @@ from roadseg.runtime import CheckpointError, ModelSpec, Size, UsageError
 
 from ..checkpoint import read_weights
 from ..models import MODELS, build
-from . import coincheung, ddrnet, denseaspp, espnet, fast_scnn, pidnet, stdc_seg, swiftnet
+from . import (
+    coincheung,
+    ddrnet,
+    decouplesegnets,
+    denseaspp,
+    espnet,
+    fast_scnn,
+    pidnet,
+    sfsegnets,
+    stdc_seg,
+    swiftnet,
+)
 from .source import Source
 from .translate import Translation, translate
 
@@ -24,6 +35,8 @@ SOURCES: tuple[Source, ...] = (
     *swiftnet.SOURCES,
     *espnet.SOURCES,
     *denseaspp.SOURCES,
+    *decouplesegnets.SOURCES,
+    *sfsegnets.SOURCES,
 )
 """Every repository and network whose checkpoints are understood."""
 
