@@ -11,11 +11,13 @@ from roadseg.runtime import UsageError
 from . import (
     bisenet,
     bisenetv2,
+    ccnet,
     ddrnet,
     deeplabv3plus,
     denseaspp,
     espnet,
     fastscnn,
+    ocnet,
     pidnet,
     pp_liteseg,
     sfnet,
@@ -27,6 +29,8 @@ from .architecture import Architecture
 MODELS: dict[str, Architecture] = {
     **deeplabv3plus.NETWORKS,
     **denseaspp.NETWORKS,
+    **ocnet.NETWORKS,
+    **ccnet.NETWORKS,
     **fastscnn.NETWORKS,
     **bisenet.NETWORKS,
     **bisenetv2.NETWORKS,

@@ -12,12 +12,14 @@ from roadseg.runtime import CheckpointError, ModelSpec, Size, UsageError
 from ..checkpoint import read_weights
 from ..models import MODELS, build
 from . import (
+    ccnet,
     coincheung,
     ddrnet,
     decouplesegnets,
     denseaspp,
     espnet,
     fast_scnn,
+    ocnet,
     pidnet,
     sfsegnets,
     stdc_seg,
@@ -37,6 +39,8 @@ SOURCES: tuple[Source, ...] = (
     *denseaspp.SOURCES,
     *decouplesegnets.SOURCES,
     *sfsegnets.SOURCES,
+    *ccnet.SOURCES,
+    *ocnet.SOURCES,
 )
 """Every repository and network whose checkpoints are understood."""
 
