@@ -12,7 +12,9 @@ from . import (
     bisenet,
     bisenetv2,
     ccnet,
+    danet,
     ddrnet,
+    deeplabv3,
     deeplabv3plus,
     denseaspp,
     espnet,
@@ -27,7 +29,9 @@ from . import (
 from .architecture import Architecture
 
 MODELS: dict[str, Architecture] = {
+    **deeplabv3.NETWORKS,
     **deeplabv3plus.NETWORKS,
+    **danet.NETWORKS,
     **denseaspp.NETWORKS,
     **ocnet.NETWORKS,
     **ccnet.NETWORKS,

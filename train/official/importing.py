@@ -14,6 +14,7 @@ from ..models import MODELS, build
 from . import (
     ccnet,
     coincheung,
+    danet,
     ddrnet,
     decouplesegnets,
     denseaspp,
@@ -41,6 +42,7 @@ SOURCES: tuple[Source, ...] = (
     *sfsegnets.SOURCES,
     *ccnet.SOURCES,
     *ocnet.SOURCES,
+    *danet.SOURCES,
 )
 """Every repository and network whose checkpoints are understood."""
 
