@@ -74,14 +74,15 @@ class DenseNet(nn.Module):
         return y
 
 
-class DenseLayer(nn.Sequential):
+class DenseLayer(nn.Module):
     """A bottleneck to 4 x growth channels and a 3x3 convolution; what it gives stands behind its input."""
 
     def __init__(self, in_channels: int, growth: int, dilation: int) -> None:
+        super().__init__()
         hidden = 4 * growth
-        super().__init__(
+        self.convolutions = nn.Sequential(
             *pre_activated(in_channels, hidden, 1), *pre_activated(hidden, growth, 3, dilation=dilation)
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x, super().forward(x)], dim=1)
+        return torch.cat([x, self.convolutions(x)], dim=1)

@@ -22,7 +22,7 @@ ON_161 = Source(
         *((rf"^features\.denseblock{i + 1}\.", f"features.blocks.{i}.") for i in range(4)),
         *((rf"^features\.transition{i + 1}\.norm\.", f"features.transitions.{i}.0.") for i in range(4)),
         *((rf"^features\.transition{i + 1}\.conv\.", f"features.transitions.{i}.2.") for i in range(4)),
-        *((rf"\.denselayer{i + 1}\.", f".{i}.") for i in range(36)),
+        *((rf"\.denselayer{i + 1}\.", f".{i}.convolutions.") for i in range(36)),
         (r"^(features\..*)\.norm[._]1\.", r"\1.0."),
         (r"^(features\..*)\.conv[._]1\.", r"\1.2."),
         (r"^(features\..*)\.norm[._]2\.", r"\1.3."),
