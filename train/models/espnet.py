@@ -1,7 +1,7 @@
 """ESPNet (Mehta et al., ECCV 2018, arXiv 1803.06815), p = 2 and q = 8, after test/Model.py of sacmehta/ESPNet.
 
-Their files for Cityscapes fit that form. Their CamVid file fits train/Model.py, whose last convolution sees the
-shrunken image too.
+Their files for Cityscapes fit that form. What their train/Model.py trains, and their CamVid file, is the variant
+"train": its last convolution sees the shrunken image too.
 """
 
 from __future__ import annotations
@@ -28,8 +28,16 @@ class ESPNet(nn.Module):
     align_corners = False
     """Without effect: the logits have the size of the frame."""
 
-    def __init__(self, classes: int = 19, aux: bool = True) -> None:  # noqa: ARG002 (as every network is made)
+    def __init__(
+        self,
+        classes: int = 19,
+        aux: bool = True,  # noqa: ARG002 (as every network is made)
+        *,
+        image_to_the_end: bool = False,
+    ) -> None:
+        """A network for `classes`; `image_to_the_end` makes it that of train/Model.py."""
         super().__init__()
+        self.image_to_the_end = image_to_the_end
         self.shrink = nn.AvgPool2d(3, 2, 1)
         self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1, bias=False), *norm_prelu(16))
         self.mix1 = nn.Sequential(*norm_prelu(16 + 3))
@@ -50,8 +58,9 @@ class ESPNet(nn.Module):
             double(classes),
             *norm_prelu(classes),
         )
+        width = classes + (16 + 3 if image_to_the_end else 16)
         self.merge1 = nn.Sequential(
-            nn.Conv2d(classes + 16, classes, 3, padding=1, bias=False), *norm_prelu(classes), double(classes)
+            nn.Conv2d(width, classes, 3, padding=1, bias=False), *norm_prelu(classes), double(classes)
         )
         init_weights(self)
 
@@ -59,12 +68,14 @@ class ESPNet(nn.Module):
         half = self.shrink(x)
         quarter = self.shrink(half)
         stem = self.stem(x)  # (N, 16, H/2, W/2)
-        down = self.down2(self.mix1(torch.cat([stem, half], dim=1)))  # (N, 64, H/4, W/4)
+        shallow = self.mix1(torch.cat([stem, half], dim=1))  # (N, 19, H/2, W/2)
+        down = self.down2(shallow)  # (N, 64, H/4, W/4)
         middle = self.mix2(torch.cat([self.level2(down), down, quarter], dim=1))  # (N, 131, H/4, W/4)
         down = self.down3(middle)  # (N, 128, H/8, W/8)
         deep = self.mix3(torch.cat([down, self.level3(down)], dim=1))  # (N, 256, H/8, W/8)
         merged = self.merge2(torch.cat([self.classify2(middle), self.classify3(deep)], dim=1))  # at H/2, W/2
-        logits: Tensor = self.merge1(torch.cat([merged, stem], dim=1))
+        seen = shallow if self.image_to_the_end else stem
+        logits: Tensor = self.merge1(torch.cat([merged, seen], dim=1))
         return logits
 
 
@@ -110,5 +121,6 @@ NETWORKS = {
         "Mehta et al., ECCV 2018, arXiv 1803.06815",
         "60.34 test, 512x1024 (the paper)",
         Sizes(8),
+        variants={"train": {"image_to_the_end": True}},
     ),
 }

@@ -73,6 +73,7 @@ CARDS = {
     "dfanet": Card("1.831", 7.34),
     "swiftnet_r18": Card("11.80", 103.6),
     "espnet": Card(".365", 18.84, classes=20),
+    "espnet@train": Card(".365", 19.12, classes=20),
     "dfseg1": Card("9.22", 36.0),
     "dfseg2": Card("18.68", 92.3),
     "ddrnet23_slim": Card("5.70", 36.3),
