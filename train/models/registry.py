@@ -23,6 +23,7 @@ from . import (
     ocnet,
     pidnet,
     pp_liteseg,
+    segformer,
     sfnet,
     stdc,
     swiftnet,
@@ -47,6 +48,7 @@ MODELS: dict[str, Architecture] = {
     **stdc.NETWORKS,
     **pp_liteseg.NETWORKS,
     **sfnet.NETWORKS,
+    **segformer.NETWORKS,
 }
 """`MODELS[name](classes=19, aux=False, variant="")` gives the network with random weights."""
 

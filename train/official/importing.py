@@ -23,6 +23,7 @@ from . import (
     fast_scnn,
     ocnet,
     pidnet,
+    segformer,
     sfsegnets,
     stdc_seg,
     swiftnet,
@@ -45,6 +46,7 @@ SOURCES: tuple[Source, ...] = (
     *ocnet.SOURCES,
     *danet.SOURCES,
     *emanet.SOURCES,
+    *segformer.SOURCES,
 )
 """Every repository and network whose checkpoints are understood."""
 

@@ -173,7 +173,7 @@ SEGFORMER = replace(
     rate=6e-5,
     weight_decay=0.01,
     decayed="weights",
-    groups=(Group("decode_head", 10.0),),
+    groups=(Group("head", 10.0),),
     warmup=1500 / 160_000,
     power=1.0,
 )
