@@ -1,0 +1,168 @@
+"""DFANet (Li et al., CVPR 2019, arXiv 1904.02216) on XceptionA, after libs/models of lxtGH/Fast_Seg.
+
+The authors published no code. This form and the other public one (huaifeng1993/DFANet) have about 2 M parameters,
+the paper's network 7.8 M.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .architecture import Architecture, Sizes
+from .layers import conv_bn_relu, global_average, init_weights, spatial_size, upsample
+
+
+class Features(NamedTuple):
+    """What one pass of the backbone gives, `(N, C, h, w)` each."""
+
+    second: Tensor
+    """48 channels, at half the size of the pass's input."""
+    third: Tensor
+    """96 channels, at a quarter."""
+    fourth: Tensor
+    """192 channels, at an eighth."""
+    context: Tensor
+    """The fourth, its channels weighed by attention."""
+
+
+class DFANet(nn.Module):
+    """Three passes of one light backbone, each fed what the last one saw, at 1/4, 1/8 and 1/16.
+
+    Takes normalised `(N, 3, H, W)` and returns logits `(N, classes, H/4, W/4)`; in training a list with two
+    auxiliary logits, of the first two passes' contexts at 1/4 and 1/8, behind them.
+    """
+
+    align_corners = True
+    """How the logits are to be upsampled to the frame."""
+
+    def __init__(self, classes: int = 19, aux: bool = True) -> None:
+        super().__init__()
+        self.stem = conv_bn_relu(3, 8, stride=2)
+        self.passes = nn.ModuleList([Pass(8, joined=False), *(Pass(48 + 192, joined=True) for _ in range(2))])
+        self.reduce_second = nn.ModuleList(conv_bn_relu(48, 32, 1) for _ in range(3))
+        self.reduce_context = nn.ModuleList(conv_bn_relu(192, 32, 1) for _ in range(3))
+        self.fuse = conv_bn_relu(32, 32, 1)
+        self.classifier = nn.Conv2d(32, classes, 1)
+        self.aux_heads = nn.ModuleList(aux_head(192, classes) for _ in range(2 if aux else 0))
+        init_weights(self)
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        first, *later = self.passes
+        passed: list[Features] = [first(self.stem(x))]
+        contexts = []  # (N, 192, H/4, W/4), (N, 192, H/8, W/8)
+        for again in later:
+            last = passed[-1]
+            contexts.append(resized(last.context, last.second))
+            passed.append(again(torch.cat([last.second, contexts[-1]], dim=1), last))
+        logits: Tensor = self.classifier(self._decode(passed))
+        if self.training and len(self.aux_heads):
+            return [logits, *(head(context) for head, context in zip(self.aux_heads, contexts, strict=True))]
+        return logits
+
+    def _decode(self, passed: list[Features]) -> Tensor:
+        """What all passes saw, `(N, 32, H/4, W/4)`."""
+        seconds = [reduce(f.second) for reduce, f in zip(self.reduce_second, passed, strict=True)]
+        contexts = [reduce(f.context) for reduce, f in zip(self.reduce_context, passed, strict=True)]
+        detail = seconds[0]
+        for second in seconds[1:]:
+            detail = detail + resized(second, seconds[0])
+        fused: Tensor = self.fuse(detail)
+        for context in contexts:
+            fused = fused + resized(context, seconds[0])
+        return fused
+
+
+def resized(x: Tensor, like: Tensor) -> Tensor:
+    """`x` at the rows and columns of `like`."""
+    return upsample(x, spatial_size(like), align_corners=True)
+
+
+def aux_head(channels: int, classes: int) -> nn.Sequential:
+    """Logits for training alone."""
+    return nn.Sequential(*conv_bn_relu(channels, channels), nn.Dropout2d(0.1), nn.Conv2d(channels, classes, 1))
+
+
+class Pass(nn.Module):
+    """XceptionA without its stem: three encoders, the stages of the network, and attention."""
+
+    def __init__(self, in_channels: int, *, joined: bool) -> None:
+        """A pass over `in_channels`, which sees an earlier pass's features beside its own if `joined`."""
+        super().__init__()
+        self.encode2 = encoder(in_channels, 48, blocks=4)
+        self.encode3 = encoder(48 + 96 * joined, 96, blocks=6)
+        self.encode4 = encoder(96 + 192 * joined, 192, blocks=4)
+        self.attention = ChannelAttention(192)
+
+    def forward(self, x: Tensor, earlier: Features | None = None) -> Features:
+        second = self.encode2(x)
+        third = self.encode3(torch.cat([earlier.third, second], dim=1) if earlier else second)
+        fourth = self.encode4(torch.cat([earlier.fourth, third], dim=1) if earlier else third)
+        return Features(second, third, fourth, self.attention(fourth))
+
+
+def encoder(in_channels: int, channels: int, blocks: int) -> nn.Sequential:
+    """Residual blocks, the first with stride 2."""
+    later = (Block(channels, channels, 1) for _ in range(1, blocks))
+    return nn.Sequential(Block(in_channels, channels, 2), *later)
+
+
+class Block(nn.Module):
+    """Three separable convolutions, a ReLU before each, and a skip; the last one has the stride."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        inner = channels // 4
+        self.convolutions = nn.Sequential(
+            nn.ReLU(),  # not in place: the skip sees what came in
+            *separable(in_channels, inner),
+            nn.ReLU(inplace=True),
+            *separable(inner, inner),
+            nn.ReLU(inplace=True),
+            *separable(inner, channels, stride),
+        )
+        self.skip: nn.Module = nn.Identity()
+        if in_channels != channels or stride > 1:
+            projection = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+            self.skip = nn.Sequential(projection, nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.convolutions(x) + self.skip(x)
+        return y
+
+
+def separable(in_channels: int, out_channels: int, stride: int = 1) -> list[nn.Module]:
+    """3x3 depthwise convolution and 1x1 convolution, batch norm behind each."""
+    return [
+        nn.Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels, bias=False),
+        nn.BatchNorm2d(in_channels),
+        nn.Conv2d(in_channels, out_channels, 1, bias=False),
+        nn.BatchNorm2d(out_channels),
+    ]
+
+
+class ChannelAttention(nn.Module):
+    """Weighs channels by what a linear layer and a convolution make of their averages: ReLU, without a sigmoid."""
+
+    def __init__(self, channels: int, hidden: int = 1000) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(channels, hidden, 1)
+        self.weigh = nn.Conv2d(hidden, channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.norm(self.weigh(self.embed(global_average(x))))
+        return x * F.relu(weights, inplace=True)
+
+
+NETWORKS = {
+    "dfanet": Architecture(
+        DFANet,
+        "Li et al., CVPR 2019, arXiv 1904.02216",
+        "71.3 test, 1024x1024 (the paper, of a network that no public code builds)",
+        Sizes(64),
+    ),
+}
