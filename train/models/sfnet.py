@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
 from .context import PyramidContext
-from .layers import conv_bn_relu, init_weights, spatial_size, upsample
+from .layers import conv_bn_relu, fcn_head, init_weights, spatial_size, upsample
 from .resnet import DILATED, ResNet
 
 WIDTH = 128
@@ -37,7 +37,7 @@ class SFNet(nn.Module):
         self.alignments = nn.ModuleList(Alignment(WIDTH) for _ in finer)
         self.outputs = nn.ModuleList(conv_bn_relu(WIDTH, WIDTH) for _ in finer)
         self.head = head(WIDTH * len(self.backbone.channels), classes)
-        self.aux_heads = nn.ModuleList(aux_head(WIDTH, classes) for _ in finer) if aux else nn.ModuleList()
+        self.aux_heads = nn.ModuleList(fcn_head(WIDTH, WIDTH, classes, bias=True) for _ in finer if aux)
         init_weights(self)
         start_with_small_flows(self)
 
@@ -164,13 +164,6 @@ def start_with_small_flows(net: nn.Module) -> None:
 def head(in_channels: int, classes: int) -> nn.Sequential:
     """3x3 and 1x1 convolutions to the classes."""
     return nn.Sequential(*conv_bn_relu(in_channels, WIDTH), nn.Conv2d(WIDTH, classes, 1))
-
-
-def aux_head(in_channels: int, classes: int) -> nn.Sequential:
-    """3x3 convolution with bias, dropout, and a 1x1 convolution to the classes."""
-    return nn.Sequential(
-        *conv_bn_relu(in_channels, in_channels, bias=True), nn.Dropout2d(0.1), nn.Conv2d(in_channels, classes, 1)
-    )
 
 
 NETWORKS = {

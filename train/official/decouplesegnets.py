@@ -38,5 +38,39 @@ DEEPLABV3PLUS_R50 = Source(
     convert=put_average_last,
 )
 
-SOURCES = (DEEPLABV3PLUS_R50, dataclasses.replace(DEEPLABV3PLUS_R50, net="deeplabv3plus_r101"))
-"""Of this repository; lxtGH/SFSegNets has the first two as well."""
+DEEPLABV3PLUS = (DEEPLABV3PLUS_R50, dataclasses.replace(DEEPLABV3PLUS_R50, net="deeplabv3plus_r101"))
+"""lxtGH/SFSegNets has them as well."""
+
+GFFNET_WR38 = Source(
+    "lxtGH/DecoupleSegNets@7ec7fc4",
+    "gffnet_wr38",
+    rename=(
+        (r"^mod1\.conv1\.", "backbone.stem."),
+        *(
+            (rf"^mod{stage + 2}\.block{block + 1}\.", f"backbone.stages.{stage}.{block}.")
+            for stage in range(6)
+            for block in range(6)
+        ),
+        (r"\.bn1\.0\.", ".norm."),
+        (r"\.proj_conv\.", ".project."),
+        (r"\.convs\.conv1\.", ".convs.0."),
+        (r"\.convs\.bn2\.0\.", ".convs.1."),
+        (r"\.convs\.conv2\.", ".convs.3."),
+        (r"\.convs\.bn3\.0\.", ".convs.4."),
+        (r"\.convs\.conv3\.", ".convs.7."),
+        *ATROUS,
+        (r"^bot_aspp\.", "reduce_context."),
+        *((rf"^gff_head\.d_in{level + 1}\.", f"laterals.{level}.") for level in range(3)),
+        *((rf"^gff_head\.gate{level + 1}\.0\.", f"fusion.gates.{level}.") for level in range(3)),
+        *((rf"^gff_head\.dense_{3 * level + 3}\.", f"pyramid.blocks.{level}.") for level in range(3)),
+        *(
+            (rf"^(pyramid\.blocks\.\d)\.{theirs}\.", rf"\1.{ours}.")
+            for theirs, ours in (("norm1", 0), ("conv1", 2), ("norm2", 3), ("conv2", 5))
+        ),
+        (r"^gff_head\.cls\.", "head."),
+    ),
+    convert=put_average_last,
+)
+
+SOURCES = (*DEEPLABV3PLUS, GFFNET_WR38)
+"""All but the networks with decoupled edges, which are not in MODELS."""

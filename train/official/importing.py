@@ -21,6 +21,7 @@ from . import (
     emanet,
     espnet,
     fast_scnn,
+    fast_seg,
     ocnet,
     pidnet,
     segformer,
@@ -47,6 +48,7 @@ SOURCES: tuple[Source, ...] = (
     *danet.SOURCES,
     *emanet.SOURCES,
     *segformer.SOURCES,
+    *fast_seg.SOURCES,
 )
 """Every repository and network whose checkpoints are understood."""
 

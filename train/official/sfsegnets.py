@@ -1,18 +1,13 @@
-"""lxtGH/SFSegNets: `network/{deeplabv3_plus,sfnet_resnet}.py`, saved as DecoupleSegNets saves its networks."""
+"""lxtGH/SFSegNets: `network/{deeplabv3_plus,icnet,sfnet_resnet}.py`, saved as by DecoupleSegNets."""
 
 import dataclasses
 
-from . import decouplesegnets
-from .decouplesegnets import STEM
+from .decouplesegnets import DEEPLABV3PLUS, STEM
+from .fast_seg import CASCADE, CASCADE_AUXILIARY, PYRAMID
 from .source import Source
 
 REPOSITORY = "lxtGH/SFSegNets@22c5669"
 
-PYRAMID = (
-    (r"^head\.ppm\.stages\.(\d)\.1\.", r"context.pyramid.stages.\1.0."),
-    (r"^head\.ppm\.stages\.(\d)\.2\.", r"context.pyramid.stages.\1.1."),
-    (r"^head\.ppm\.bottleneck\.", "context.fuse."),
-)
 ALIGNMENT = (
     (r"\.down_h\.", ".reduce_coarse."),
     (r"\.down_l\.", ".reduce_fine."),
@@ -22,12 +17,13 @@ ALIGNMENT = (
 HEAD = ((r"^head\.conv_last\.0\.", "head."), (r"^head\.conv_last\.1\.", "head.3."))
 
 SOURCES = (
-    *(dataclasses.replace(source, repository=REPOSITORY) for source in decouplesegnets.SOURCES),
+    *(dataclasses.replace(source, repository=REPOSITORY) for source in DEEPLABV3PLUS),
     Source(
         REPOSITORY,
         "sfnet_r18",
         rename=(
             *STEM,
+            (r"^head\.ppm\.", "context."),
             *PYRAMID,
             (r"^head\.fpn_in\.", "laterals."),
             (r"^head\.fpn_out_align\.", "alignments."),
@@ -42,6 +38,7 @@ SOURCES = (
         "sfnet_lite_r18",
         rename=(
             *STEM,
+            (r"^head\.ppm\.", "context."),
             *PYRAMID,
             (r"^head\.fpn_in\.0\.", "fine."),
             (r"^head\.fpn_in\.1\.", "middle."),
@@ -53,5 +50,11 @@ SOURCES = (
             r"head\.dsn\.": "auxiliary head that no forward pass runs",
             r"head\.fpn_in\.2\.": "of a level that no forward pass uses",
         },
+    ),
+    Source(
+        REPOSITORY,
+        "icnet@sfsegnets",
+        rename=(*STEM, (r"^psp_head\.", "context."), *PYRAMID, *CASCADE),
+        drop=CASCADE_AUXILIARY,
     ),
 )
