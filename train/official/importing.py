@@ -25,6 +25,7 @@ from . import (
     ocnet,
     pidnet,
     segformer,
+    semseg,
     sfsegnets,
     stdc_seg,
     swiftnet,
@@ -49,6 +50,7 @@ SOURCES: tuple[Source, ...] = (
     *emanet.SOURCES,
     *segformer.SOURCES,
     *fast_seg.SOURCES,
+    *semseg.SOURCES,
 )
 """Every repository and network whose checkpoints are understood."""
 
