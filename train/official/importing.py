@@ -22,6 +22,7 @@ from . import (
     espnet,
     fast_scnn,
     fast_seg,
+    gald_dgcnet,
     ocnet,
     pidnet,
     segformer,
@@ -51,6 +52,7 @@ SOURCES: tuple[Source, ...] = (
     *segformer.SOURCES,
     *fast_seg.SOURCES,
     *semseg.SOURCES,
+    *gald_dgcnet.SOURCES,
 )
 """Every repository and network whose checkpoints are understood."""
 
