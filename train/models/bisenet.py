@@ -1,17 +1,22 @@
-"""BiSeNet (Yu et al., ECCV 2018, arXiv 1808.00897) on ResNet-18, after the authors' form in TorchSeg.
+"""BiSeNet (Yu et al., ECCV 2018, arXiv 1808.00897) on ResNet-18, ResNet-101 and Xception-39.
 
-Widths, kernels and where activations stand follow ycszen/TorchSeg; module names follow its key names
-(`spatial_path`, `context_path`, `global_context`, `arms`, `refines`, `ffm`, `heads`).
+Widths, kernels and where activations stand follow the authors' form in ycszen/TorchSeg; module names follow its
+key names (`spatial_path`, `context_path`, `global_context`, `arms`, `refines`, `ffm`, `heads`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
-from .layers import ConvBNReLU, global_average, init_weights, spatial_size, upsample
+from .layers import ConvBNReLU, conv_bn, global_average, init_weights, spatial_size, upsample
 from .resnet import ResNet
+from .xception import Xception39
 
 
 class BiSeNet(nn.Module):
@@ -24,21 +29,44 @@ class BiSeNet(nn.Module):
     align_corners = True
     """How the logits are to be upsampled to the frame."""
 
-    def __init__(self, classes: int = 19, aux: bool = True) -> None:
+    def __init__(
+        self,
+        classes: int = 19,
+        aux: bool = True,
+        *,
+        backbone: Callable[[], ResNet | Xception39],
+        hidden: int,
+        aux_hidden: int,
+        coincheung: bool = False,
+    ) -> None:
+        """A network whose context path is what `backbone` makes.
+
+        Args:
+            classes: of the logits.
+            aux: whether to build the auxiliary heads.
+            backbone: makes the context path.
+            hidden: channels inside the main head.
+            aux_hidden: channels inside an auxiliary head.
+            coincheung: whether in the form of CoinCheung/BiSeNet, which resizes context to the nearest neighbour
+                and logits without aligned corners, and attends to the fused features with one convolution.
+        """
         super().__init__()
-        self.context_path = ResNet(18)
+        self.nearest = coincheung
+        self.align_corners = not coincheung
+        self.context_path = backbone()
+        *_, middle, deepest = self.context_path.channels
         self.spatial_path = SpatialPath(128)
-        self.global_context = ConvBNReLU(512, 128, 1)
-        self.arms = nn.ModuleList([AttentionRefinement(512, 128), AttentionRefinement(256, 128)])
+        self.global_context = ConvBNReLU(deepest, 128, 1)
+        self.arms = nn.ModuleList([AttentionRefinement(deepest, 128), AttentionRefinement(middle, 128)])
         self.refines = nn.ModuleList([ConvBNReLU(128, 128), ConvBNReLU(128, 128)])
-        self.ffm = FeatureFusion(256, 256)
-        self.heads = nn.ModuleList([Head(128, 256, classes), Head(128, 256, classes)] if aux else [])
-        self.main_head = Head(256, 64, classes)
+        self.ffm = FeatureFusion(256, 256, normalised=coincheung)
+        self.heads = nn.ModuleList(Head(128, aux_hidden, classes) for _ in range(2 if aux else 0))
+        self.main_head = Head(256, hidden, classes)
         init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         spatial = self.spatial_path(x)  # (N, 128, H/8, W/8)
-        _, eighth, sixteenth, deep = self.context_path(x)
+        *_, eighth, sixteenth, deep = self.context_path(x)
         context = self.global_context(global_average(deep))  # (N, 128, 1, 1), broadcast below
         sixteenth_context = self._refine(0, deep, context, sixteenth)
         eighth_context = self._refine(1, sixteenth, sixteenth_context, eighth)
@@ -49,8 +77,9 @@ class BiSeNet(nn.Module):
 
     def _refine(self, i: int, features: Tensor, context: Tensor, larger: Tensor) -> Tensor:
         """Attend to `features`, add what came from deeper, bring both to the size of `larger`."""
-        merged = upsample(self.arms[i](features) + context, spatial_size(larger), align_corners=True)
-        y: Tensor = self.refines[i](merged)
+        merged, size = self.arms[i](features) + context, spatial_size(larger)
+        resized = F.interpolate(merged, size, mode="nearest") if self.nearest else upsample(merged, size, True)
+        y: Tensor = self.refines[i](resized)
         return y
 
 
@@ -75,9 +104,7 @@ class AttentionRefinement(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv_3x3 = ConvBNReLU(in_channels, out_channels)
-        self.channel_attention = nn.Sequential(
-            nn.Conv2d(out_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels), nn.Sigmoid()
-        )
+        self.channel_attention = normalised_attention(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv_3x3(x)
@@ -88,16 +115,14 @@ class AttentionRefinement(nn.Module):
 class FeatureFusion(nn.Module):
     """Concatenate both paths, mix them, and add what channel attention selects."""
 
-    def __init__(self, in_channels: int, out_channels: int, reduction: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, reduction: int = 1, *, normalised: bool = False
+    ) -> None:
+        """A fusion whose attention has two convolutions, or a `normalised` one alone."""
         super().__init__()
-        squeezed = out_channels // reduction
         self.conv_1x1 = ConvBNReLU(in_channels, out_channels, 1)
-        self.channel_attention = nn.Sequential(
-            nn.Conv2d(out_channels, squeezed, 1, bias=False),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(squeezed, out_channels, 1, bias=False),
-            nn.Sigmoid(),
-        )
+        attention = normalised_attention if normalised else partial(squeezed_attention, reduction=reduction)
+        self.channel_attention = attention(out_channels)
 
     def forward(self, spatial: Tensor, context: Tensor) -> Tensor:
         x: Tensor = self.conv_1x1(torch.cat([spatial, context], dim=1))
@@ -105,25 +130,57 @@ class FeatureFusion(nn.Module):
         return x + x * weights
 
 
+def normalised_attention(channels: int) -> nn.Sequential:
+    """Weights of channels from their averages `(N, C, 1, 1)`: one convolution with a batch norm."""
+    return conv_bn(channels, channels, 1, activation=nn.Sigmoid())
+
+
+def squeezed_attention(channels: int, reduction: int) -> nn.Sequential:
+    """Weights of channels from their averages `(N, C, 1, 1)`: two convolutions, fewer channels between them."""
+    return nn.Sequential(
+        nn.Conv2d(channels, channels // reduction, 1, bias=False),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(channels // reduction, channels, 1, bias=False),
+        nn.Sigmoid(),
+    )
+
+
 class Head(nn.Module):
-    """3x3 convolution, dropout, and a 1x1 convolution to the classes."""
+    """3x3 convolution, and a 1x1 convolution to the classes."""
 
     def __init__(self, in_channels: int, hidden: int, classes: int) -> None:
         super().__init__()
         self.conv_3x3 = ConvBNReLU(in_channels, hidden)
-        self.dropout = nn.Dropout(0.1)
         self.conv_1x1 = nn.Conv2d(hidden, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.conv_1x1(self.dropout(self.conv_3x3(x)))
+        y: Tensor = self.conv_1x1(self.conv_3x3(x))
         return y
 
+
+PAPER = "Yu et al., ECCV 2018, arXiv 1808.00897"
 
 NETWORKS = {
     "bisenet_r18": Architecture(
         BiSeNet,
-        "Yu et al., ECCV 2018, arXiv 1808.00897",
-        "76.28 val, 1024x2048, single scale (ycszen/TorchSeg)",
+        PAPER,
+        "76.28 val, windows of 1024x1024, single scale; 78.00 several scales (ycszen/TorchSeg)",
         Sizes(32),
+        arguments={"backbone": partial(ResNet, 18), "hidden": 64, "aux_hidden": 256},
+        variants={"coincheung": {"hidden": 256, "aux_hidden": 64, "coincheung": True}},
+    ),
+    "bisenet_r101": Architecture(
+        BiSeNet,
+        PAPER,
+        "79.09 val, windows of 1024x1024, single scale; 80.39 several scales (ycszen/TorchSeg); 78.9 test",
+        Sizes(32),
+        arguments={"backbone": partial(ResNet, 101, stem="deep"), "hidden": 256, "aux_hidden": 256},
+    ),
+    "bisenet_x39": Architecture(
+        BiSeNet,
+        PAPER,
+        "70.32 val, windows of 1024x1024, single scale; 72.06 several scales (ycszen/TorchSeg)",
+        Sizes(32),
+        arguments={"backbone": Xception39, "hidden": 64, "aux_hidden": 128},
     ),
 }

@@ -30,6 +30,7 @@ from . import (
     sfsegnets,
     stdc_seg,
     swiftnet,
+    torchseg,
 )
 from .source import Source
 from .translate import Translation, translate
@@ -53,6 +54,7 @@ SOURCES: tuple[Source, ...] = (
     *fast_seg.SOURCES,
     *semseg.SOURCES,
     *gald_dgcnet.SOURCES,
+    *torchseg.SOURCES,
 )
 """Every repository and network whose checkpoints are understood."""
 
