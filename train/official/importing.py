@@ -25,6 +25,7 @@ from . import (
     gald_dgcnet,
     ocnet,
     pidnet,
+    refinenet,
     segformer,
     semseg,
     sfsegnets,
@@ -55,6 +56,7 @@ SOURCES: tuple[Source, ...] = (
     *semseg.SOURCES,
     *gald_dgcnet.SOURCES,
     *torchseg.SOURCES,
+    *refinenet.SOURCES,
 )
 """Every repository and network whose checkpoints are understood."""
 
