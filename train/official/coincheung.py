@@ -7,7 +7,7 @@ CITYSCAPES_STATISTICS = Preprocessing(mean=(0.3257, 0.3690, 0.3223), std=(0.2112
 
 SOURCES = (
     Source(
-        "CoinCheung/BiSeNet@6b4b67a",
+        "CoinCheung/BiSeNet@fdcfdc3",
         "bisenet_r18@coincheung",
         CITYSCAPES_STATISTICS,
         align_corners=False,
