@@ -42,8 +42,31 @@ BISENET_X39 = dataclasses.replace(
     rename=(*XCEPTION, *BISENET_R18.rename),
 )
 
+DFN = Source(
+    "ycszen/TorchSeg@dd97e7e",
+    "dfn_r101",
+    rename=(
+        (r"^global_context\.1\.", "global_context."),
+        (r"^smooth_pre_rrbs\.(\d)\.", r"levels.\1.before."),
+        (r"^smooth_aft_rrbs\.(\d)\.", r"levels.\1.after."),
+        (r"^cabs\.(\d)\.channel_attention\.fc\.", r"levels.\1.attention.weigh."),
+        (r"^smooth_heads\.3\.rrb\.", "main_head.0."),
+        (r"^smooth_heads\.3\.conv\.", "main_head.1."),
+        (r"\.conv_1x1\.", ".reduce."),
+        (r"\.cbr\.conv\.", ".refine.0."),
+        (r"\.cbr\.bn\.", ".refine.1."),
+        (r"\.conv_refine\.", ".refine.3."),
+        *CONV_BN_RELU,
+    ),
+    drop={
+        r"smooth_heads\.[0-2]\.": "auxiliary head, for training only",
+        r"border_": "branch of the borders, for training only",
+    },
+)
+
 SOURCES = (
     BISENET_R18,
     dataclasses.replace(BISENET_R18, repository="ycszen/TorchSeg@49aadb6", net="bisenet_r101"),
     BISENET_X39,
+    DFN,
 )
