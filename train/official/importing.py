@@ -18,6 +18,7 @@ from . import (
     ddrnet,
     decouplesegnets,
     denseaspp,
+    duc_hdc,
     emanet,
     espnet,
     fast_scnn,
@@ -33,6 +34,7 @@ from . import (
     swiftnet,
     torchseg,
 )
+from .mxnet import read_params
 from .source import Source
 from .translate import Translation, translate
 
@@ -57,6 +59,7 @@ SOURCES: tuple[Source, ...] = (
     *gald_dgcnet.SOURCES,
     *torchseg.SOURCES,
     *refinenet.SOURCES,
+    *duc_hdc.SOURCES,
 )
 """Every repository and network whose checkpoints are understood."""
 
@@ -109,7 +112,7 @@ def read_official(name: str, path: Path, repository: str = "") -> Translation:
         CheckpointError: if the file is damaged or holds anything but weights.
     """
     candidates = sources_of(name, repository)
-    weights = read_weights(path)
+    weights = read_params(path) if path.suffix == ".params" else read_weights(path)
     translations = (translate(weights, source, build(source.net, len(source.classes))) for source in candidates)
     return min(translations, key=lambda translation: translation.problems)
 
