@@ -189,7 +189,10 @@ FAST: dict[str, Recipe] = {
     "espnet": ESPNET,
     "dfseg1": FAST_SEG,
     "dfseg2": FAST_SEG,
-    "msfnet": FAST_SEG,  # no public code, and no schedule that we know
+    # No public code, and no schedule that we know; boundaries are learned as DFN's are.
+    "msfnet": replace(
+        FAST_SEG, augmentation=crops(1024, 1024, (0.7, 2.1)), loss=replace(FAST_SEG.loss, edges="border")
+    ),
     "ddrnet23_slim": DDRNET,
     "ddrnet23": DDRNET,
     "pidnet_s": PIDNET,
