@@ -1,7 +1,7 @@
 """GFF-Net (Li et al., "Gated Fully Fusion", AAAI 2020, arXiv 1904.01803).
 
-On WiderResNet-38 after network/gffnets.py of lxtGH/DecoupleSegNets; on ResNet-101 from the paper, as the code of
-that is not public.
+On WiderResNet-38 after network/gffnets.py of lxtGH/DecoupleSegNets, whose network/deepv3.py has it without the
+dense pyramid; on ResNet-101 from the paper, as the code of that is not public.
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ class GFFNetWide(nn.Module):
     align_corners = True
     """How the logits are to be upsampled to the frame."""
 
-    def __init__(self, classes: int = 19, aux: bool = True) -> None:  # noqa: ARG002 (as every network is made)
+    def __init__(
+        self,
+        classes: int = 19,
+        aux: bool = True,  # noqa: ARG002 (as every network is made)
+        *,
+        dense_pyramid: bool = True,
+    ) -> None:
+        """A network; `dense_pyramid` says whether one stands between the fusion and the head."""
         super().__init__()
         width = 128
         self.backbone = WiderResNet()
@@ -38,7 +45,7 @@ class GFFNetWide(nn.Module):
         levels = (half, eighth, 256)
         self.laterals = nn.ModuleList(conv_bn_relu(channels, width, 1) for channels in levels)
         self.fusion = GatedFusion(levels, gate_channels=width, in_sequence=True)
-        self.pyramid = DensePyramid(width, (3, 6, 9))
+        self.pyramid = DensePyramid(width, (3, 6, 9)) if dense_pyramid else None
         self.head = refining_head(4 * width, classes)
         init_weights(self)
 
@@ -46,10 +53,10 @@ class GFFNetWide(nn.Module):
         half, eighth, deep = self.backbone(x)
         maps = [half, eighth, self.reduce_context(self.context(deep))]
         levels = [lateral(level) for lateral, level in zip(self.laterals, maps, strict=True)]
-        fused = self.fusion(maps, levels)
         size = spatial_size(half)
-        first, *others = self.pyramid([fit(level, size) for level in reversed(fused)])  # (N, 128, H/2, W/2)
-        logits: Tensor = self.head(torch.cat([first, fit(levels[-1], size), *others], dim=1))
+        fused = [fit(level, size) for level in reversed(self.fusion(maps, levels))]  # (N, 128, H/2, W/2) each
+        deepest, *finer = self.pyramid(fused) if self.pyramid else fused
+        logits: Tensor = self.head(torch.cat([deepest, fit(levels[-1], size), *finer], dim=1))
         return logits
 
 
@@ -164,5 +171,7 @@ NETWORKS = {
         "PSPNet's context before the dense pyramid. Ours: the blocks of the pyramid and the head are those of "
         "DecoupleSegNets, dilated by 3 to 12, and all of it stands at 1/4.",
     ),
-    "gffnet_wr38": Architecture(GFFNetWide, PAPER, "", Sizes(8)),
+    "gffnet_wr38": Architecture(
+        GFFNetWide, PAPER, "", Sizes(8), variants={"fusion_alone": {"dense_pyramid": False}}
+    ),
 }

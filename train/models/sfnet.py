@@ -30,6 +30,7 @@ class SFNet(nn.Module):
 
     def __init__(self, classes: int = 19, aux: bool = True) -> None:
         super().__init__()
+        # Dilated as if it stayed at 1/8, and yet strided down to 1/32: the authors' variant "D".
         self.backbone = ResNet(18, stem="deep", dilations=DILATED)
         *finer, deep = self.backbone.channels
         self.context = PyramidContext(deep, WIDTH)

@@ -72,5 +72,5 @@ GFFNET_WR38 = Source(
     convert=put_average_last,
 )
 
-SOURCES = (*DEEPLABV3PLUS, GFFNET_WR38)
+SOURCES = (*DEEPLABV3PLUS, GFFNET_WR38, dataclasses.replace(GFFNET_WR38, net="gffnet_wr38@fusion_alone"))
 """All but the networks with decoupled edges, which are not in MODELS."""
