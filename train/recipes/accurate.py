@@ -2,7 +2,7 @@
 
 Each names its source. "per GPU" in a comment is the source's; here a minimum of hard pixels is per frame.
 Class-uniform sampling (SFSegNets, DecoupleSegNets) is left out: it needs the place of every class in the data set
-beforehand.
+beforehand. Crops of 8k + 1 are 8k for networks whose `sizes` are that: their maps are the same, as pools round up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .base import PLAIN, crops, epochs
 # 100000 pixels per GPU on the main logits, plain cross-entropy at 0.4 on the auxiliary ones, scales 0.7 to 2.1.
 LXTGH = replace(
     PLAIN,
-    augmentation=crops(769, 769, (0.7, 2.1)),
+    augmentation=crops(768, 768, (0.7, 2.1)),
     loss=Loss("ohem", aux_kind="ce", ohem_share=0, ohem_min_kept=100_000),
     epochs=epochs(50_000, 8),
 )
@@ -25,7 +25,7 @@ LXTGH = replace(
 DGCNET = replace(LXTGH, augmentation=crops(832, 832, (0.7, 2.1)))
 
 # speedinghzl/CCNet, run_local.sh and README: 60000 steps of 8, crop 769, weight decay 5e-4, auxiliary weight 0.4.
-CCNET = replace(PLAIN, augmentation=crops(769, 769, (0.7, 2.1)), epochs=epochs(60_000, 8))
+CCNET = replace(PLAIN, augmentation=crops(768, 768, (0.7, 2.1)), epochs=epochs(60_000, 8))
 
 # openseg-group/OCNet.pytorch, run_resnet101_{base,asp}_oc.sh: as CCNet, with fixed class weights and 40000 steps.
 OCNET = replace(CCNET, class_weights="cityscapes", epochs=epochs(40_000, 8))
@@ -95,10 +95,10 @@ DFN = replace(
 
 # twke18/Adaptive_Affinity_Fields, bashscripts/cityscapes/train_pspnet_aaf_mgpu.sh and
 # pyscripts/train/train_aaf.py: weights decayed alone, the classifier ten times as fast; here all but the backbone
-# is, as in semseg.
+# is, as in semseg. Its crop of 720 is 721, as PSPNet here wants.
 AAF = replace(
     SEMSEG,
-    augmentation=crops(720, 720, (0.5, 2.0)),
+    augmentation=crops(721, 721, (0.5, 2.0)),
     loss=Loss(affinity=1.0),
     epochs=epochs(90_000, 8),
     batch=8,
