@@ -45,5 +45,5 @@ def test_an_unknown_network_or_suffix_is_wrong_usage(roadseg, theirs, tmp_path):
     unknown = roadseg("import", "--net", "nothing", "--from", theirs, "--out", tmp_path / "x.safetensors")
     suffix = roadseg("import", "--net", "fastscnn", "--from", theirs, "--out", tmp_path / "x.pth")
     assert (unknown.code, suffix.code) == (2, 2)
-    assert "known are fastscnn" in unknown.err
+    assert "no network 'nothing'; known are deeplabv3_r101, " in unknown.err
     assert ".safetensors" in suffix.err
