@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import gc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -126,10 +128,23 @@ def convert(net: nn.Module, spec: ModelSpec, batch: int | None, opset: int = OPS
     Raises:
         ExportError: if there is none.
     """
-    model = trace(net, spec, batch, opset)
-    for apply in passes(spec):
-        model, _ = apply(model)
-    return check_structure(ir.to_proto(model))
+    with collector_paused():
+        model = trace(net, spec, batch, opset)
+        for apply in passes(spec):
+            model, _ = apply(model)
+        return check_structure(ir.to_proto(model))
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep the garbage collector from searching a growing graph again and again, a quarter of a deep export."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def passes(spec: ModelSpec) -> Sequence[Pass]:

@@ -42,7 +42,6 @@ def trace(net: nn.Module, spec: ModelSpec, batch: int | None, opset: int) -> ir.
     Raises:
         ExportError: if the network fails, returns no logits, or does what a graph cannot.
     """
-    check_output(net, spec, batch)
     whole = FrameNet(net, spec) if spec.io == "frame" else TensorNet(net, spec)
     source, answer = TENSORS[spec.io]
     try:
@@ -60,6 +59,7 @@ def trace(net: nn.Module, spec: ModelSpec, batch: int | None, opset: int) -> ir.
                 custom_translation_table=TRANSLATION,
             )
     except Exception as error:  # whatever torch or the network raises
+        check_output(net, spec, batch)
         raise ExportError(
             f"{spec.name} cannot be written as an ONNX graph: {essence(error)} A network exports if ONNX has "
             "its operations, and if no branch, loop or size depends on values in the image, nor on the number of "
