@@ -76,7 +76,7 @@ def check_structure(model: onnx.ModelProto) -> onnx.ModelProto:
         ExportError: if ONNX's checker or its strict shape inference refuses it, or the image is not used.
     """
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(model)
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"the exported graph is not valid ONNX: {error}") from error
