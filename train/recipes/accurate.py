@@ -135,6 +135,9 @@ DENSEASPP = replace(
 # the paper's, the rest PSPNet's.
 REFINENET = replace(SEMSEG, rate=5e-4, groups=())
 
+# No public code, and no schedule that we know: PSPNet's, with crops for maps of H/8.
+UNKNOWN = replace(SEMSEG, augmentation=crops(768, 768, (0.5, 2.0)))
+
 ACCURATE: dict[str, Recipe] = {
     "deeplabv3_r101": CCNET,  # its DeepLabV3 is trained the same way (networks/deeplabv3.py)
     "deeplabv3plus_r50": DECOUPLE,
@@ -157,7 +160,7 @@ ACCURATE: dict[str, Recipe] = {
     "dgcnet_r50": DGCNET,
     "dgcnet_r101": replace(DGCNET, epochs=epochs(60_000, 8)),
     "refinenet_r101": REFINENET,
-    "sac_r101": SEMSEG,  # no public code, and no schedule that we know
+    "sac_r101": UNKNOWN,
     "duc_hdc_r101": DUC_HDC,
     "aaf_r101": AAF,
     "bisenet_r101": TORCHSEG,
