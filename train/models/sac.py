@@ -1,8 +1,7 @@
-"""SAC (Zhang et al., "Scale-Adaptive Convolutions for Scene Parsing", ICCV 2017): from the paper, as no code is
-public.
+"""SAC (Zhang et al., ICCV 2017, "Scale-Adaptive Convolutions for Scene Parsing"), from the paper.
 
 A convolution whose taps move away from its centre, or towards it, by a factor that another convolution reads from
-the features at every place. The rest is in `NOTE`.
+the features at every place. No code is public; the rest is in `NOTE`.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ ACCURATE: dict[str, Recipe] = {
     # cityscapes_psanet101.yaml: the crop is 705, which 16k + 1 asks for.
     "psanet_r101": replace(SEMSEG, augmentation=crops(705, 705, (0.5, 2.0))),
     "dfn_r101": DFN,
-    "dsspn_r101": SEMSEG,  # no public code, and no schedule that we know
+    "dsspn_r101": UNKNOWN,
     "denseaspp121": DENSEASPP,
     "denseaspp161": DENSEASPP,
     "ocnet_base_r101": OCNET,
