@@ -23,7 +23,7 @@ class FastSCNN(nn.Module):
     align_corners = True
     """How the logits are to be upsampled to the frame."""
 
-    def __init__(self, classes: int = 19, aux: bool = True) -> None:
+    def __init__(self, classes: int = 19, aux: bool = True, aux_hidden: int = 32) -> None:
         super().__init__()
         self.learning_to_downsample = LearningToDownsample(32, 48, 64)
         self.global_feature_extractor = GlobalFeatureExtractor(64, (64, 96, 128), 128, expansion=6)
@@ -31,11 +31,11 @@ class FastSCNN(nn.Module):
         self.classifier = Classifier(128, classes)
         if aux:
             self.auxlayer = nn.Sequential(
-                nn.Conv2d(64, 32, 3, padding=1, bias=False),
-                nn.BatchNorm2d(32),
+                nn.Conv2d(64, aux_hidden, 3, padding=1, bias=False),
+                nn.BatchNorm2d(aux_hidden),
                 nn.ReLU(inplace=True),
                 nn.Dropout(0.1),
-                nn.Conv2d(32, classes, 1),
+                nn.Conv2d(aux_hidden, classes, 1),
             )
         init_weights(self)
 
@@ -190,5 +190,6 @@ NETWORKS = {
         "Poudel et al., BMVC 2019, arXiv 1902.04502",
         "54.84 val, crops of 768 (Tramac/Fast-SCNN-pytorch); 68.0 test in the paper",
         Sizes(32),
+        variants={"fast_seg": {"aux_hidden": 64}},
     ),
 }

@@ -1,4 +1,4 @@
-"""lxtGH/Fast_Seg: `libs/models/{ICNet,DFSegNet}.py`, saved by `train_distribute.py` as bare state dicts.
+"""lxtGH/Fast_Seg: `libs/models/{ICNet,DFSegNet,FastSCNN}.py`, saved by `train_distribute.py` as bare state dicts.
 
 It publishes a Cityscapes file of ICNet alone.
 """
@@ -65,5 +65,7 @@ DFSEG1 = Source(
     drop={r"backbone\.fc\.": "ImageNet's classifier"},
 )
 
-SOURCES = (ICNET, DFSEG1, dataclasses.replace(DFSEG1, net="dfseg2"))
+FAST_SCNN = Source(REPOSITORY, "fastscnn@fast_seg", drop={r"auxlayer\.": "auxiliary head, for training only"})
+
+SOURCES = (ICNET, DFSEG1, dataclasses.replace(DFSEG1, net="dfseg2"), FAST_SCNN)
 """DF2-Seg's names have the rules of DF1-Seg's; its stages are in two parts each."""
