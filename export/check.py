@@ -23,6 +23,8 @@ MIN_AGREEMENT = 0.9999
 """Share of pixels that must get the same label as in PyTorch."""
 MAX_LOGIT_ERROR = 1e-3
 """Largest difference of a logit from PyTorch's, as a share of the largest logit (at least 1)."""
+LARGE_CONSTANT = 1024
+"""Bytes above which no constant is one that a shape depends on."""
 SYNTHETIC_FRAMES = 2
 """Frames to compare on where none are given."""
 
@@ -70,14 +72,15 @@ class Comparison:
 
 
 def check_structure(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with the shapes of all its values.
+    """The model, changed in place, with the shapes of all its values.
 
     Raises:
         ExportError: if ONNX's checker or its strict shape inference refuses it, or the image is not used.
     """
+    light = without_weights(model)
     try:
-        onnx.checker.check_model(model)
-        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(light)
+        inferred = onnx.shape_inference.infer_shapes(light, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"the exported graph is not valid ONNX: {error}") from error
     source = model.graph.input[0].name
@@ -85,7 +88,25 @@ def check_structure(model: onnx.ModelProto) -> onnx.ModelProto:
         raise ExportError(
             f"the network's answer does not depend on its input: nothing in the graph reads {source}."
         )
-    return inferred
+    for field in ("node", "output", "value_info"):
+        model.graph.ClearField(field)
+        getattr(model.graph, field).extend(getattr(inferred.graph, field))
+    return model
+
+
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that takes its large constants as inputs: enough to infer shapes from, and quick to pass around."""
+    light = onnx.ModelProto()
+    light.CopyFrom(model)
+    light.graph.ClearField("initializer")
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) > LARGE_CONSTANT:
+            light.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+        else:
+            light.graph.initializer.append(tensor)
+    return light
 
 
 def lint(model: onnx.ModelProto) -> tuple[str, ...]:
@@ -172,8 +193,10 @@ def compare_with_torch(
         ExportError: if ONNX Runtime cannot run the model, or there are no frames.
         SpecError: if a frame has another size or type.
     """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
     try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes, one per status code
         raise ExportError(f"{spec.name}: ONNX Runtime cannot open the exported model: {error}") from error
     ask = _ask_labels if spec.io == "frame" else _ask_logits
