@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from roadseg.runtime import CheckpointError, ModelSpec, Size, UsageError
@@ -115,7 +116,9 @@ def read_official(name: str, path: Path, repository: str = "") -> Translation:
     """
     candidates = sources_of(name, repository)
     weights = read_params(path) if path.suffix == ".params" else read_weights(path)
-    translations = (translate(weights, source, build(source.net, len(source.classes))) for source in candidates)
+    with torch.device("meta"):  # keys and shapes only
+        nets = [build(source.net, len(source.classes)) for source in candidates]
+    translations = (translate(weights, source, net) for source, net in zip(candidates, nets, strict=True))
     return min(translations, key=lambda translation: translation.problems)
 
 

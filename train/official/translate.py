@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-from torch import Tensor, nn, zeros_like
+from torch import Tensor, nn, zeros
 
 from .source import Source, Weights
 
@@ -45,7 +45,7 @@ def translate(weights: Mapping[str, Tensor], source: Source, net: nn.Module) -> 
     Args:
         weights: the authors' state dict, without its envelope and without `module.`.
         source: the repository.
-        net: `source.net`, whose keys and shapes are asked for.
+        net: `source.net`, whose keys and shapes are asked for; it may be without values.
     """
     dropped = {key: reason for key in weights if (reason := drop_reason(key, source))}
     mapped = {key: rename(key, source) for key in weights if key not in dropped}
@@ -62,7 +62,7 @@ def translate(weights: Mapping[str, Tensor], source: Source, net: nn.Module) -> 
     known = {key: renamed[key] for key in own if key in renamed}
     return Translation(
         source=source,
-        weights={**known, **{key: zeros_like(own[key]) for key in filled}},
+        weights={**known, **{key: zeros(own[key].shape, dtype=own[key].dtype) for key in filled}},
         mapped={key: ours for key, ours in mapped.items() if ours in own},
         dropped=dropped,
         filled=filled,
