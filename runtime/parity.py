@@ -107,16 +107,17 @@ class ParityReport:
         """Raise ParityError unless the candidate is within `budget`, in percentage points of mIoU."""
         if self.within(budget):
             return
+        allowed = f"the budget is {budget:g} points."
         if self.labelled:
             sentence = (
-                f"the candidate ({self.candidate.backend}) has mIoU {self.candidate.miou:.4f}, "
-                f"{self.drop:.4f} below the reference ({self.reference.backend}) with {self.reference.miou:.4f}; "
-                f"the budget is {budget / 100:.4f}."
+                f"the candidate ({self.candidate.backend}) has {100 * self.candidate.miou:.2f} % mIoU, "
+                f"{100 * self.drop:.3g} points below the reference ({self.reference.backend}) with "
+                f"{100 * self.reference.miou:.2f} %; {allowed}"
             )
         else:
             sentence = (
                 f"the candidate ({self.candidate.backend}) agrees with the reference ({self.reference.backend}) "
-                f"to mIoU {self.agreement_miou:.4f}, {self.drop:.4f} short of 1; the budget is {budget / 100:.4f}."
+                f"to {100 * self.agreement_miou:.2f} % mIoU, {100 * self.drop:.3g} points short of all; {allowed}"
             )
         raise ParityError(" ".join([sentence, *self._suspicion()]))
 
