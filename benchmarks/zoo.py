@@ -40,7 +40,7 @@ from roadseg.runtime.onnxfile import PRECISION_KEY, PROVENANCE_KEY, SPEC_KEY, sa
 from roadseg.runtime.pixels import fit
 from roadseg.train import MODELS, open_data
 from roadseg.train.models import randomise
-from roadseg.zoo import MEASURED_FILE, condense
+from roadseg.zoo import MEASURED_FILE, condense, count_parameters
 
 HALF: Size = (512, 1024)
 FULL: Size = (1024, 2048)
@@ -57,7 +57,9 @@ class Row:
     network: str
     size: Size
     params: int
-    """Deployed, without auxiliary heads."""
+    """Of what runs at inference."""
+    aux_params: int
+    """Of the heads that only training needs."""
     gmac: float
     """Multiply-adds of convolutions and matrix products, in 1e9."""
     nodes_traced: int
@@ -104,10 +106,12 @@ def measure(name: str, size: Size, data: str) -> Row:
         engines.build(onnx_file, plan, flavour="rtx", compute_capability=COMPUTE_CAPABILITY)
         build_s = time.perf_counter() - begun
         plan_mb = plan.stat().st_size / 2**20
+    params, aux_params = count_parameters(name)
     return Row(
         network=name,
         size=size,
-        params=sum(p.numel() for p in net.parameters()),
+        params=params,
+        aux_params=aux_params,
         gmac=count_gmac(name, size),
         nodes_traced=nodes_traced,
         nodes=len(model.graph.node),

@@ -129,13 +129,19 @@ def import_(
 
 
 @app.command()
-def models(json: Json = False) -> None:
+def models(
+    names: Annotated[list[str] | None, typer.Argument(help="Tell all that is known of these.")] = None,
+    json: Json = False,
+) -> None:
     """List the networks: paper, size, cost, published mIoU, and how far each is known to go."""
     from roadseg.zoo import list_networks, table
 
-    networks = list_networks()
+    networks = list_networks(names or ())
     if json:
         emit(networks, json)
+    elif names:
+        for network in networks:
+            emit(network, json)
     else:
         console.print(table(networks))
 
@@ -382,7 +388,7 @@ def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     """
     if isinstance(value, dict):
         return [row for k, v in value.items() for row in flatten(v, f"{prefix}.{k}" if prefix else str(k))]
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [(prefix, ", ".join(str(item) for item in value))]
     return [(prefix, f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value))]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
 from rich.table import Table
 
-from roadseg.runtime import Size, track
+from roadseg.runtime import Size, UsageError, track
 
 MEASURED_FILE = "zoo.json"
 """Beside this module: what benchmarks/zoo.py measured, condensed by `condense`."""
@@ -39,29 +41,32 @@ class NetworkCard:
     note: str
 
 
-def list_networks() -> list[NetworkCard]:
-    """Every network, in the order of the registry."""
+def list_networks(names: Sequence[str] = ()) -> list[NetworkCard]:
+    """The named networks, or all of them in the order of the registry.
+
+    Raises:
+        UsageError: if there is no network of a name.
+    """
     from roadseg.train import MODELS
 
+    if unknown := [name for name in names if name not in MODELS]:
+        raise UsageError(f"there is no network {unknown[0]!r}; known are {', '.join(MODELS)}.")
     measured = read_measured()
-    return [describe_network(name, measured.get(name, [])) for name in track(list(MODELS), "count")]
+    return [describe_network(name, measured.get(name, [])) for name in track(list(names or MODELS), "count")]
 
 
 def describe_network(name: str, rows: list[dict[str, Any]]) -> NetworkCard:
     """The card of one network; `rows` are its measurements, one per size."""
-    import torch
-
     from roadseg.train import MODELS, RECIPES, SOURCES
 
     architecture = MODELS[name]
-    with torch.device("meta"):
-        deployed, whole = (count_parameters(architecture(aux=aux)) for aux in (False, True))
+    params, aux_params = (rows[0]["params"], rows[0]["aux_params"]) if rows else count_parameters(name)
     repositories = [s.repository.partition("@")[0] for s in SOURCES if s.net.partition("@")[0] == name]
     return NetworkCard(
         name,
         architecture.paper,
-        deployed,
-        whole - deployed,
+        params,
+        aux_params,
         max((row["gmac"] for row in rows), default=None),
         str(architecture.sizes),
         architecture.published,
@@ -76,9 +81,15 @@ def describe_network(name: str, rows: list[dict[str, Any]]) -> NetworkCard:
     )
 
 
-def count_parameters(net: Any) -> int:
-    """Of all tensors that training changes."""
-    return sum(parameter.numel() for parameter in net.parameters())
+def count_parameters(name: str) -> tuple[int, int]:
+    """Of what runs at inference, and of the heads that only training needs."""
+    import torch
+
+    from roadseg.train import MODELS
+
+    with torch.device("meta"):
+        deployed, whole = (sum(p.numel() for p in MODELS[name](aux=aux).parameters()) for aux in (False, True))
+    return deployed, whole - deployed
 
 
 def export_state(row: dict[str, Any]) -> str:
@@ -109,20 +120,42 @@ def condense(study: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     condensed: dict[str, list[dict[str, Any]]] = {}
     for row in study["rows"]:
         if "error" not in row:
-            kept = {key: row[key] for key in ("size", "gmac", "agreement")}
+            kept = {key: row[key] for key in ("size", "params", "aux_params", "gmac", "agreement")}
             kept["compute_capability"] = study["conditions"]["compute_capability"]
             condensed.setdefault(row["network"], []).append(kept)
     return condensed
 
 
 def table(networks: list[NetworkCard]) -> Table:
-    """The networks for the terminal."""
-    shown = Table(box=None, header_style="bold")
-    for heading in ("network", "params M", "GMAC", "sizes", "published mIoU", "import from"):
-        shown.add_column(heading, overflow="fold")
+    """The networks for the terminal, a line each."""
+    shown = Table(box=None, header_style="bold", caption="`roadseg models NAME` tells all of one.")
+    for heading in ("network", "params M", "GMAC", "sizes", "mIoU", "checkpoints of"):
+        shown.add_column(heading, no_wrap=heading != "checkpoints of")
     for card in networks:
         gmac = "" if card.gmac is None else f"{card.gmac:.1f}"
-        shown.add_row(
-            card.name, f"{card.params / 1e6:.2f}", gmac, card.sizes, card.published, card.steps["import"]
-        )
+        millions, miou = f"{card.params / 1e6:.2f}", briefly(card.published)
+        shown.add_row(card.name, millions, gmac, card.sizes, miou, repositories_briefly(card.steps["import"]))
     return shown
+
+
+def briefly(published: str) -> str:
+    """The figure that the conditions belong to.
+
+    >>> briefly("77.30 val, crops of 713, single scale; 78.38 several scales")
+    '77.30 val'
+    >>> briefly("none of this form; 82.1 test of another")
+    ''
+    """
+    figure = re.match(r"[\d.]+( val| test)?", published)
+    return figure[0] if figure else ""
+
+
+def repositories_briefly(names: str) -> str:
+    """Repositories without their owners.
+
+    >>> repositories_briefly("hszhao/semseg, lxtGH/GALD-DGCNet")
+    'semseg, GALD-DGCNet'
+    >>> repositories_briefly("none published")
+    ''
+    """
+    return ", ".join(name.partition("/")[2] for name in names.split(", ") if "/" in name)

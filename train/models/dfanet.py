@@ -274,7 +274,7 @@ NETWORKS = {
     "dfanet": Architecture(
         make,
         "Li et al., CVPR 2019, arXiv 1904.02216",
-        "71.3 test, 1024x1024 (the paper, of a network that no public code builds)",
+        "none of this network; 71.3 test, 1024x1024, of the paper's, which no public code builds",
         Sizes(64),
         variants={"huaifeng": {"huaifeng": True}},
     ),
