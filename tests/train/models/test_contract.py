@@ -19,9 +19,11 @@ from roadseg.runtime.backends.torch import Normalise
 from roadseg.train import MODELS, RECIPES, open_data
 from roadseg.train.models import build, randomise
 
-SMALL = (48, 96)
-"""Of the frames here; a network that does not take it gets the nearest that it takes."""
+SMALL, SMALLER = (64, 128), (48, 96)
+"""Of the frames here, and of those for steps; a network that does not take it gets the nearest that it takes."""
 NETWORKS = [*MODELS, *(f"{key}@{variant}" for key, made in MODELS.items() for variant in made.variants)]
+OWN_CODE = [*MODELS, "dfanet@huaifeng"]
+"""The other variants are the same but for an argument."""
 
 
 class Card(NamedTuple):
@@ -99,8 +101,8 @@ CARDS = {
 every_network = pytest.mark.parametrize("name", NETWORKS)
 
 
-def small_size(name):
-    return MODELS[name.partition("@")[0]].sizes.nearest(SMALL)
+def small_size(name, wanted=SMALL):
+    return MODELS[name.partition("@")[0]].sizes.nearest(wanted)
 
 
 @functools.cache
@@ -109,8 +111,8 @@ def road_scenes():
     return [open_data("scenes:count=2", "train")[i] for i in range(2)]
 
 
-def small_spec(name, net):
-    return ModelSpec(name, *small_size(name), align_corners=net.align_corners)
+def small_spec(name, net, wanted=SMALL):
+    return ModelSpec(name, *small_size(name, wanted), align_corners=net.align_corners)
 
 
 def small_frames(spec):
@@ -150,7 +152,7 @@ def in_millions(parameters, like):
 def test_a_few_steps_lower_the_loss_and_every_parameter_gets_a_gradient(name):
     torch.manual_seed(0)
     net = build(name, 19, aux=True).train()
-    images, labels = small_batch(small_spec(name, net))
+    images, labels = small_batch(small_spec(name, net, SMALLER))
     optimizer = torch.optim.Adam(net.parameters(), lr=5e-5)
 
     def loss():
@@ -169,7 +171,7 @@ def test_a_few_steps_lower_the_loss_and_every_parameter_gets_a_gradient(name):
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("name", MODELS)  # a variant is the same but for an argument
+@pytest.mark.parametrize("name", OWN_CODE)
 def test_the_exported_model_answers_as_the_network_and_builds(name, tmp_path):
     pytest.importorskip("tensorrt_rtx")
     torch.manual_seed(0)
@@ -195,8 +197,8 @@ def test_a_fresh_process_makes_the_same_networks():
 
 
 def fingerprints():
-    """By network: SHA-256 of its weights, and some of what it answers to an image."""
-    return {name: fingerprint(name) for name in MODELS}
+    """By network: SHA-256 of some of its weights, and some of what it answers to an image."""
+    return {name: fingerprint(name) for name in OWN_CODE}
 
 
 def fingerprint(name):
@@ -204,8 +206,8 @@ def fingerprint(name):
     net = build(name, 19).eval()
     weights = hashlib.sha256()
     for tensor in net.state_dict().values():
-        weights.update(tensor.numpy().data)
+        weights.update(tensor.flatten()[::101].numpy().tobytes())
     torch.manual_seed(1)
     with torch.no_grad():
-        logits = net(torch.randn(1, 3, *small_size(name)))
+        logits = net(torch.randn(1, 3, *small_size(name, SMALLER)))
     return weights.hexdigest(), logits.flatten()[:: logits.numel() // 8].tolist()
