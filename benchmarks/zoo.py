@@ -15,6 +15,7 @@ import collections
 import dataclasses
 import itertools
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -186,7 +187,8 @@ def table(study: dict[str, Any]) -> str:
     about = study["conditions"]
     lines = [
         f"TensorRT-RTX {about['tensorrt_rtx']} for compute capability {about['compute_capability']}, "
-        f"PyTorch {about['torch']}, ONNX Runtime {about['onnxruntime']}, {about['threads']} CPU thread(s), FP32. "
+        f"PyTorch {about['torch']}, ONNX Runtime {about['onnxruntime']}, FP32, {about['data']} frames, "
+        f"{about['threads']} thread(s) of a CPU with {about['cores']} cores. "
         "Made by `python -m benchmarks.zoo`.",
         "",
         "| network | size | params M | GMAC | nodes traced | nodes | non-standard ops left | agreement | export s "
@@ -234,6 +236,7 @@ def conditions(data: str) -> dict[str, str]:
         "tensorrt_rtx": tensorrt_rtx.__version__,
         "compute_capability": COMPUTE_CAPABILITY,
         "threads": str(torch.get_num_threads()),
+        "cores": str(os.cpu_count()),
     }
 
 
