@@ -80,6 +80,8 @@ def check_structure(model: onnx.ModelProto) -> onnx.ModelProto:
     light = without_weights(model)
     try:
         onnx.checker.check_model(light)
+        for tensor in model.graph.initializer:
+            onnx.checker.check_tensor(tensor)
         inferred = onnx.shape_inference.infer_shapes(light, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"the exported graph is not valid ONNX: {error}") from error

@@ -104,6 +104,26 @@ def test_a_graph_of_wrong_types_is_refused(graph):
         check_structure(model)
 
 
+@pytest.mark.parametrize("length", [8, 1000])
+def test_a_weight_that_was_cut_short_is_refused(graph, length):
+    weight = np.ones(length, np.float32)
+    model = proto(graph, f"g (float[{length}] x) => (float[{length}] y) {{ y = Add(x, w) }}", w=weight)
+    model.graph.initializer[0].raw_data = weight[1:].tobytes()
+    with pytest.raises(ExportError, match="not valid ONNX"):
+        check_structure(model)
+
+
+def test_large_weights_stay_and_every_value_gets_its_shape(graph):
+    model = proto(
+        graph, "g (float[1000] x) => (float[1000] y) { z = Add(x, w)  y = Relu(z) }", w=np.ones(1000, "f")
+    )
+    del model.graph.value_info[:]
+    checked = check_structure(model)
+    assert [len(tensor.raw_data) for tensor in checked.graph.initializer] == [4000]
+    assert [value.name for value in checked.graph.input] == ["x"]
+    assert [(v.name, v.type.tensor_type.shape.dim[0].dim_value) for v in checked.graph.value_info] == [("z", 1000)]
+
+
 def test_an_answer_that_ignores_the_image_is_refused(graph):
     model = proto(graph, "g (float[8] x) => (float[8] y) { y = Relu(w) }", w=np.ones(8, np.float32))
     with pytest.raises(ExportError, match="does not depend on its input: nothing in the graph reads x"):
