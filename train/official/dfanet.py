@@ -3,20 +3,9 @@
 Twenty classes: the last one is of the pixels that Cityscapes leaves unlabelled. No file of such weights is public.
 """
 
-import re
-
 from roadseg.runtime.labels import CITYSCAPES, UNLABELLED
 
-from .source import Preprocessing, Source, Weights
-
-LINEAR_AS_CONVOLUTION = r"passes\.\d\.attention\.(embed|weigh)\.weight"
-"""Weights (re.fullmatch) of linear layers that are 1x1 convolutions here."""
-
-
-def as_convolutions(weights: Weights) -> Weights:
-    """`(out, in)` becomes `(out, in, 1, 1)` where the network has a 1x1 convolution for a linear layer."""
-    return {k: v[..., None, None] if re.fullmatch(LINEAR_AS_CONVOLUTION, k) else v for k, v in weights.items()}
-
+from .source import Preprocessing, Source, as_convolutions
 
 SOURCES = (
     Source(
@@ -42,6 +31,6 @@ SOURCES = (
             (r"^encoder\.branch(\d)\.atten\.fc\.2\.", r"passes.\1.attention.weigh."),
         ),
         drop={r"decoder\.conv4\.": "never called: conv5 is called twice"},
-        convert=as_convolutions,
+        convert=as_convolutions(r"passes\.\d\.attention\.(embed|weigh)\.weight"),
     ),
 )

@@ -3,18 +3,7 @@
 The mIoU that the authors give is of windows of 1024x1024 every 768 pixels; a whole frame at once differs slightly.
 """
 
-import re
-
-from .source import Preprocessing, Source, Weights
-
-LINEAR_AS_CONVOLUTION = r"stages\.\d\.blocks\.\d\.perceptron\.[03]\.weight|head\.embeds\.\d\.weight"
-"""Weights (re.fullmatch) of linear layers that are 1x1 convolutions here."""
-
-
-def as_convolutions(weights: Weights) -> Weights:
-    """`(out, in)` becomes `(out, in, 1, 1)` where the network has a 1x1 convolution for a linear layer."""
-    return {k: v[..., None, None] if re.fullmatch(LINEAR_AS_CONVOLUTION, k) else v for k, v in weights.items()}
-
+from .source import Preprocessing, Source, as_convolutions
 
 SOURCES = (
     Source(
@@ -41,6 +30,6 @@ SOURCES = (
             (r"^decode_head\.linear_pred\.", "head.classifier."),
         ),
         drop={r"decode_head\.conv_seg\.": "built by mmseg's base class, never used"},
-        convert=as_convolutions,
+        convert=as_convolutions(r"stages\.\d\.blocks\.\d\.perceptron\.[03]\.weight|head\.embeds\.\d\.weight"),
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -31,6 +32,15 @@ class Preprocessing:
 
 IMAGENET = Preprocessing()
 """RGB by ImageNet's statistics, as in torchvision."""
+
+
+def as_convolutions(pattern: str) -> Callable[[Weights], Weights]:
+    """A `Source.convert` for linear layers that are 1x1 convolutions here: `(out, in)` becomes `(out, in, 1, 1)`.
+
+    Args:
+        pattern: regular expression (re.fullmatch, on our keys) of their weights.
+    """
+    return lambda weights: {k: v[..., None, None] if re.fullmatch(pattern, k) else v for k, v in weights.items()}
 
 
 @dataclasses.dataclass(frozen=True)
