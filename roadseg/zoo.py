@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
-from roadseg.runtime import Size, UsageError, track
+from roadseg.runtime import Size, track
 
 MEASURED_FILE = "zoo.json"
 """Beside this module: what benchmarks/zoo.py measured, condensed by `condense`."""
@@ -48,9 +48,10 @@ def list_networks(names: Sequence[str] = ()) -> list[NetworkCard]:
         UsageError: if there is no network of a name.
     """
     from roadseg.train import MODELS
+    from roadseg.train.models import require_known
 
-    if unknown := [name for name in names if name not in MODELS]:
-        raise UsageError(f"there is no network {unknown[0]!r}; known are {', '.join(MODELS)}.")
+    for name in names:
+        require_known(name)
     measured = read_measured()
     return [describe_network(name, measured.get(name, [])) for name in track(list(names or MODELS), "count")]
 

@@ -83,6 +83,16 @@ MODELS: dict[str, Architecture] = {
 """`MODELS[name](classes=19, aux=False, variant="")` gives the network with random weights."""
 
 
+def require_known(name: str) -> None:
+    """Refuse what is no key of MODELS.
+
+    Raises:
+        UsageError: if there is no such network.
+    """
+    if name not in MODELS:
+        raise UsageError(f"there is no network {name!r}; known are {', '.join(MODELS)}.")
+
+
 def build(name: str, classes: int, aux: bool = False) -> nn.Module:
     """The network called `name`: a key of MODELS, or "package.module:factory" of one from outside.
 

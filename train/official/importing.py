@@ -11,7 +11,7 @@ from torch import nn
 from roadseg.runtime import CheckpointError, ModelSpec, Size, UsageError
 
 from ..checkpoint import read_weights
-from ..models import MODELS, build
+from ..models import MODELS, build, require_known
 from . import (
     ccnet,
     coincheung,
@@ -128,8 +128,7 @@ def sources_of(name: str, repository: str = "") -> list[Source]:
     Raises:
         UsageError: if there is none, or none called `repository`.
     """
-    if name.partition("@")[0] not in MODELS:
-        raise UsageError(f"there is no network {name!r}; known are {', '.join(MODELS)}.")
+    require_known(name.partition("@")[0])
     known = [source for source in SOURCES if name in (source.net, source.net.partition("@")[0])]
     chosen = [source for source in known if source.repository.startswith(repository)]
     if not chosen:
