@@ -128,10 +128,10 @@ class Place:
 
 
 @pytest.fixture
-def place(made, stranger, tmp_path):
+def place(made, stranger, tmp_path, monkeypatch):
     shutil.copytree(made, tmp_path / "made")
     shutil.copytree(stranger, tmp_path / "stranger")
-    os.chdir(tmp_path / "stranger")
+    monkeypatch.chdir(tmp_path / "stranger")
     return Place(tmp_path, f"folder:{tmp_path / 'stranger' / 'data'}")
 
 
