@@ -86,8 +86,8 @@ def calibrate(
         details=msgspec.to_builtins(RangesDetails(method, listed)),
         versions={"onnxruntime": require("onnxruntime", "collecting ranges").__version__},
     )
-    write_with_manifest(out, format_cache(ranges), manifest)
-    return CalibrationReport(out, sha256_file(out), method, len(images), listed.sha256, len(ranges.amax))
+    written = write_with_manifest(out, format_cache(ranges), manifest)
+    return CalibrationReport(out, written.file_sha256, method, len(images), listed.sha256, len(ranges.amax))
 
 
 def portable_name(name: str) -> str:

@@ -7,14 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from roadseg.runtime import (
-    EngineError,
-    Manifest,
-    read_manifest,
-    sha256_bytes,
-    sha256_file,
-    write_with_manifest,
-)
+from roadseg.runtime import EngineError, Manifest, sha256_file, write_with_manifest
 from roadseg.runtime.cuda import find_gpu
 from roadseg.runtime.plan import FLAVOURS, FlavourName
 
@@ -52,14 +45,13 @@ def build(
     plan = (build_rtx if name == "rtx" else build_tensorrt)(source, compute_capability, settings)
     manifest = Manifest(
         kind="plan",
-        file_sha256=sha256_bytes(plan.data),
+        file_sha256="",
         spec=source.spec,
         inputs=hash_inputs(source, settings),
         details=msgspec.to_builtins(plan.details),
         versions={FLAVOURS[name].module: plan.details.version},
     )
-    write_with_manifest(Path(out), plan.data, manifest)
-    return read_manifest(Path(out), "plan")
+    return write_with_manifest(Path(out), plan.data, manifest)
 
 
 def choose_flavour(compute_capability: str | None) -> FlavourName:

@@ -76,14 +76,17 @@ def manifest_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def write_with_manifest(path: Path, data: bytes, manifest: Manifest) -> None:
+def write_with_manifest(path: Path, data: bytes, manifest: Manifest) -> Manifest:
     """Write a file and its manifest, each atomically, the file first.
+
+    Returns the manifest as `read_manifest` gives it.
 
     Interrupted between the two, the old manifest no longer fits the new file and `read_manifest` refuses it.
     """
     write_atomically(path, data)
-    signed = dataclasses.replace(manifest, file_sha256=sha256_bytes(data)).signed()
-    write_atomically(manifest_path(path), signed.to_json())
+    text = dataclasses.replace(manifest, file_sha256=sha256_bytes(data)).signed().to_json()
+    write_atomically(manifest_path(path), text)
+    return msgspec.json.decode(text, type=Manifest)
 
 
 def read_manifest(path: Path, kind: str) -> Manifest:

@@ -57,6 +57,7 @@ def test_a_manifest_comes_back_with_the_hash_of_its_file(ranges):
     read = read_manifest(ranges, "ranges")
     assert read.file_sha256 == hashlib.sha256(b"data").hexdigest()
     assert dataclasses.replace(read, file_sha256="", manifest_sha256="") == MANIFEST
+    assert write_with_manifest(ranges, b"data", MANIFEST) == read
 
 
 def test_the_same_inputs_give_the_same_bytes_whatever_their_order(ranges, tmp_path):
