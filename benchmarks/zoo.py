@@ -37,7 +37,7 @@ from roadseg.export.export import OPSET, passes
 from roadseg.export.trace import trace
 from roadseg.runtime import ModelSpec, Size
 from roadseg.runtime.backends.torch import Normalise
-from roadseg.runtime.onnxfile import PRECISION_KEY, PROVENANCE_KEY, SPEC_KEY, save_onnx, set_metadata
+from roadseg.runtime.onnxfile import PRECISION_KEY, PROVENANCE_KEY, SPEC_KEY, save_onnx, serialise, set_metadata
 from roadseg.runtime.pixels import fit
 from roadseg.train import MODELS, open_data
 from roadseg.train.models import randomise
@@ -99,7 +99,7 @@ def measure(name: str, size: Size, data: str) -> Row:
     set_metadata(model, {SPEC_KEY: spec.to_json(), PROVENANCE_KEY: "{}", PRECISION_KEY: "fp32"})
     agreement = None
     if size[0] * size[1] < FULL[0] * FULL[1]:
-        agreement = compare_with_torch(net, spec, model, frames, 1).agreement
+        agreement = compare_with_torch(net, spec, serialise(model), frames, 1).agreement
     with tempfile.TemporaryDirectory() as folder:
         onnx_file, plan = Path(folder) / "model.onnx", Path(folder) / "model.plan"
         save_onnx(onnx_file, model)

@@ -10,7 +10,7 @@ import msgspec
 
 from roadseg.runtime import ArtifactError, BuildError, ModelSpec, sha256_bytes
 from roadseg.runtime.artifacts import read_bytes
-from roadseg.runtime.onnxfile import PRECISION_KEY, PROVENANCE_KEY, load_onnx, metadata, onnx_spec
+from roadseg.runtime.onnxfile import PRECISION_KEY, PROVENANCE_KEY, metadata, onnx_spec, parse_onnx
 from roadseg.runtime.plan import Precision
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ def read_model(path: Path) -> Model:
         ArtifactError: if it is not one that roadseg wrote, or was cut short.
         BuildError: if it does not have one input and one output.
     """
-    proto = load_onnx(path)
+    data = read_bytes(path)
+    proto = parse_onnx(data, path)
     if len(proto.graph.input) != 1 or len(proto.graph.output) != 1:
         raise BuildError(
             f"{path} has {len(proto.graph.input)} inputs and {len(proto.graph.output)} outputs; an engine has one "
             "of each. Export the network with `roadseg export`."
         )
-    data = read_bytes(path)
     texts = metadata(proto)
     return Model(
         path,

@@ -98,9 +98,12 @@ def check_structure(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy that takes its large constants as inputs: enough to infer shapes from, and quick to pass around."""
-    light = onnx.ModelProto()
-    light.CopyFrom(model)
-    light.graph.ClearField("initializer")
+    light = onnx.ModelProto(
+        ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions
+    )
+    light.graph.name = model.graph.name
+    for field in ("node", "input", "output", "value_info", "sparse_initializer"):
+        getattr(light.graph, field).extend(getattr(model.graph, field))
     for tensor in model.graph.initializer:
         if len(tensor.raw_data) > LARGE_CONSTANT:
             light.graph.input.append(
@@ -111,17 +114,21 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return light
 
 
-def lint(model: onnx.ModelProto) -> tuple[str, ...]:
+def lint(model: onnx.ModelProto, data: bytes | None = None) -> tuple[str, ...]:
     """What TensorRT will not take, one sentence per node.
 
     Where tensorrt_rtx is installed its parser decides, which needs no GPU; elsewhere a table of known gaps does.
+
+    Args:
+        model: the graph.
+        data: content of its file, where that is at hand.
     """
     try:
         trt = require("tensorrt_rtx", "asking TensorRT's parser")
     except MissingDependencyError:
         return tuple(known_gaps(model, "TensorRT").values())
     library = f"TensorRT-RTX {'.'.join(trt.__version__.split('.')[:2])}"
-    return tuple(parser_messages(model, trt, library).values())
+    return tuple(parser_messages(model, trt, library, data).values())
 
 
 def known_gaps(model: onnx.ModelProto, library: str) -> dict[str, str]:
@@ -158,12 +165,12 @@ def _uint8_gap(node: onnx.NodeProto, uint8: set[str]) -> str:
     return "uint8 in anything but a Cast" if node.op_type != "Cast" and uint8.intersection(node.input) else ""
 
 
-def parser_messages(model: onnx.ModelProto, trt: Any, library: str) -> dict[str, str]:
+def parser_messages(model: onnx.ModelProto, trt: Any, library: str, data: bytes | None = None) -> dict[str, str]:
     """What TensorRT's parser says against a model, by node name, in our words where `known_gaps` has them."""
     log = logger(trt)
     network = trt.Builder(log).create_network(0)
     parser = trt.OnnxParser(network, log)
-    parser.supports_model_v2(model.SerializeToString())
+    parser.supports_model_v2(model.SerializeToString() if data is None else data)
     log.take()
     known = known_gaps(model, library)
     errors = [parser.get_error(i) for i in range(parser.num_errors)]
@@ -180,14 +187,14 @@ def _plain(error: Any, library: str) -> str:
 
 
 def compare_with_torch(
-    net: nn.Module, spec: ModelSpec, model: onnx.ModelProto, frames: Iterable[Frames], batch: int | None
+    net: nn.Module, spec: ModelSpec, model: bytes, frames: Iterable[Frames], batch: int | None
 ) -> Comparison:
     """Run the network in PyTorch and the model in ONNX Runtime on the same frames.
 
     Args:
         net: in evaluation mode, on the CPU.
         spec: of `model`.
-        model: what was made of `net`.
+        model: content of the ONNX file made of `net`.
         frames: `(H, W, 3)` uint8 RGB of the spec's size.
         batch: frames per call of `model`; None where any number goes.
 
@@ -198,7 +205,7 @@ def compare_with_torch(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes, one per status code
         raise ExportError(f"{spec.name}: ONNX Runtime cannot open the exported model: {error}") from error
     ask = _ask_labels if spec.io == "frame" else _ask_logits

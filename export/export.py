@@ -14,8 +14,8 @@ import onnx
 import onnx_ir as ir
 from torch import nn
 
-from roadseg.runtime import ModelSpec, UsageError, sha256_file
-from roadseg.runtime.onnxfile import OPSETS, PRECISION_KEY, PROVENANCE_KEY, SPEC_KEY, save_onnx, set_metadata
+from roadseg.runtime import ModelSpec, UsageError, sha256_bytes, write_atomically
+from roadseg.runtime.onnxfile import OPSETS, PRECISION_KEY, PROVENANCE_KEY, SPEC_KEY, serialise, set_metadata
 
 from .check import Frames, check_structure, compare_with_torch, lint, synthetic_frames
 from .passes import (
@@ -95,9 +95,6 @@ def export(
         raise UsageError(f"opset is {FIRST_OPSET} to {OPSETS.stop - 1}; got {opset}.")
     net = net.cpu().float().eval()
     model = convert(net, spec, batch, opset)
-    given = synthetic_frames(spec) if frames is None else frames
-    comparison = compare_with_torch(net, spec, model, given, batch)
-    comparison.raise_for_difference(spec.name)
     set_metadata(
         model,
         {
@@ -106,10 +103,14 @@ def export(
             PRECISION_KEY: "fp32",
         },
     )
-    save_onnx(out, model)
+    data = serialise(model)
+    given = synthetic_frames(spec) if frames is None else frames
+    comparison = compare_with_torch(net, spec, data, given, batch)
+    comparison.raise_for_difference(spec.name)
+    write_atomically(out, data)
     return ExportReport(
         path=out,
-        sha256=sha256_file(out),
+        sha256=sha256_bytes(data),
         opset=opset,
         nodes=dict(collections.Counter(node.op_type for node in model.graph.node).most_common()),
         parameters=sum(p.numel() for p in net.parameters()),
@@ -118,7 +119,7 @@ def export(
         pixels=comparison.pixels,
         agreement=comparison.agreement,
         max_logit_error=comparison.max_logit_error,
-        messages=lint(model),
+        messages=lint(model, data),
     )
 
 

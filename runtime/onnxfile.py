@@ -30,8 +30,12 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     Raises:
         ArtifactError: if the file is missing, cut short, not ONNX, or of an opset outside `OPSETS`.
     """
+    return parse_onnx(read_bytes(path), path)
+
+
+def parse_onnx(data: bytes, path: Path) -> onnx.ModelProto:
+    """The model in `data`, the content of `path`; errors as `load_onnx`."""
     load = require("onnx", f"reading {path}").load_model_from_string
-    data = read_bytes(path)
     try:
         model: onnx.ModelProto = load(data)
     except Exception as error:  # protobuf's DecodeError, by whichever implementation is installed
@@ -51,7 +55,13 @@ def load_onnx(path: Path) -> onnx.ModelProto:
 
 def save_onnx(path: Path, model: onnx.ModelProto) -> None:
     """Write a model atomically, with the same bytes for the same model."""
-    write_atomically(path, model.SerializeToString(deterministic=True))
+    write_atomically(path, serialise(model))
+
+
+def serialise(model: onnx.ModelProto) -> bytes:
+    """The content of a model's file, the same for the same model."""
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
 
 
 def metadata(model: onnx.ModelProto) -> dict[str, str]:

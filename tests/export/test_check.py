@@ -11,6 +11,7 @@ from roadseg.export import check, lint
 from roadseg.export.check import check_structure, compare_with_torch, known_gaps, synthetic_frames
 from roadseg.export.export import convert
 from roadseg.runtime import ExportError, MissingDependencyError, SpecError
+from roadseg.runtime.onnxfile import serialise
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +135,7 @@ def test_a_model_that_answers_otherwise_is_refused_with_numbers(net, model, spec
     changed = onnx.ModelProto.FromString(model.SerializeToString())
     (bias,) = (w for w in changed.graph.initializer if w.name == "/conv/Conv.B")
     bias.CopyFrom(onnx.numpy_helper.from_array(np.array([9, 0, 0, 0, 0], np.float32), bias.name))
-    comparison = compare_with_torch(net, spec, changed, synthetic_frames(spec), batch=1)
+    comparison = compare_with_torch(net, spec, serialise(changed), synthetic_frames(spec), batch=1)
     assert comparison.agreement < 0.9
     assert comparison.pixels == 2 * 44 * 60
     with pytest.raises(ExportError, match=rf"label to {comparison.agreement:.4%} of 5280 pixels in 2 frames"):
@@ -164,12 +165,12 @@ def test_the_last_batch_is_filled(spec):
 
 def test_frames_of_another_size_are_refused(net, model, spec):
     with pytest.raises(SpecError, match=r"takes frames of shape \(N, 44, 60, 3\)"):
-        compare_with_torch(net, spec, model, [np.zeros((60, 44, 3), np.uint8)], batch=1)
+        compare_with_torch(net, spec, serialise(model), [np.zeros((60, 44, 3), np.uint8)], batch=1)
 
 
 def test_no_frames_are_no_proof(net, model, spec):
     with pytest.raises(ExportError, match="no frames to compare"):
-        compare_with_torch(net, spec, model, [], batch=1)
+        compare_with_torch(net, spec, serialise(model), [], batch=1)
 
 
 def test_synthetic_frames_are_smooth_and_the_same_every_time(spec):
@@ -184,5 +185,6 @@ def test_synthetic_frames_are_smooth_and_the_same_every_time(spec):
 def test_frames_reach_a_bgr_network_in_its_order(spec):
     bgr = dataclasses.replace(spec, io="tensor", channels="bgr", mean=(0.1, 0.2, 0.3))
     net = Answers(F.relu).eval()
-    comparison = compare_with_torch(net, bgr, convert(net, bgr, batch=1), synthetic_frames(bgr), batch=1)
+    data = serialise(convert(net, bgr, batch=1))
+    comparison = compare_with_torch(net, bgr, data, synthetic_frames(bgr), batch=1)
     assert comparison.max_logit_error < 1e-5
