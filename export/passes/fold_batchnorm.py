@@ -39,9 +39,10 @@ def _fold(graph: ir.Graph, norm: ir.Node) -> bool:
     scale, shift = _scale_and_shift(norm)
     if weight is None or bias is None or scale is None:
         return False
-    for index, array in ((1, _scaled(linear, weight, scale)), (2, bias * scale + shift)):
+    moved = (bias * scale + shift).astype(weight.dtype)
+    for index, array in ((1, _scaled(linear, weight, scale)), (2, moved)):
         linear.resize_inputs(max(index + 1, len(linear.inputs)))
-        linear.replace_input_with(index, constant(graph, f"{linear.name}.folded", array.astype(weight.dtype)))
+        linear.replace_input_with(index, constant(graph, f"{linear.name}.folded", array))
     norm.outputs[0].replace_all_uses_with(x, replace_graph_outputs=True)
     if x.is_graph_output():
         x.name, norm.outputs[0].name = norm.outputs[0].name, None
@@ -81,8 +82,8 @@ def _scaled(linear: ir.Node, weight: Array, scale: Array) -> Array:
         groups = int(_attribute(linear, "group", 1))
         per_channel = np.repeat(scale.reshape(groups, -1), weight.shape[0] // groups, axis=0)
         per_channel = per_channel.reshape(*per_channel.shape, *[1] * (weight.ndim - 2))
-    scaled: Array = weight * per_channel
-    return scaled
+    scaled = np.empty_like(weight)
+    return np.multiply(weight, per_channel, out=scaled, casting="same_kind")  # in float64, but a part at a time
 
 
 def _attribute(node: ir.Node, name: str, default: float) -> float:
