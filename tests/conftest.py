@@ -1,5 +1,6 @@
 """Fixtures that several folders use."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -25,3 +26,8 @@ def shared_data() -> Path:
     if not root.is_dir():
         pytest.skip(f"no real road scenes at {root}; set ROADSEG_DATA")
     return root
+
+
+def pytest_configure() -> None:
+    """Run the garbage collector less often: an exporter's graphs grow by far more objects than it waits for."""
+    gc.set_threshold(50_000)
