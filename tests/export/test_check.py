@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+import torch
 import torch.nn.functional as F
 from nets import Answers
 
@@ -143,16 +144,31 @@ def test_a_model_that_answers_otherwise_is_refused_with_numbers(net, model, spec
 
 
 @pytest.mark.parametrize(
-    ("agreement", "error", "refused"),
-    [(0.9999, 0.01, False), (0.99989, 0.0, True), (1.0, 0.011, True), (1.0, float("nan"), True)],
+    ("agreement", "tied", "error", "refused"),
+    [
+        (0.9999, 0.0, 0.01, False),
+        (0.99989, 0.0, 0.0, True),
+        (0.999, 0.0009, 0.0, False),
+        (0.998, 0.002, 0.0, True),
+        (1.0, 0.0, 0.011, True),
+        (1.0, 0.0, float("nan"), True),
+    ],
 )
-def test_one_pixel_in_ten_thousand_and_a_thousandth_of_the_largest_logit_are_allowed(agreement, error, refused):
-    comparison = check.Comparison(1, 10_000, agreement, error, max_logit=10.0)
+def test_one_pixel_in_ten_thousand_some_ties_and_a_thousandth_of_the_largest_logit_are_allowed(
+    agreement, tied, error, refused
+):
+    comparison = check.Comparison(1, 100_000, agreement, tied, error, max_logit=10.0)
     if refused:
         with pytest.raises(ExportError, match=r"Nothing was written"):
             comparison.raise_for_difference("mongrel")
     else:
         comparison.raise_for_difference("mongrel")
+
+
+def test_another_label_ties_if_rounding_could_have_made_it_the_largest():
+    logits = torch.tensor([[10.0, 10.0, 10.0, 10.0], [9.991, 9.98, -10.0, 9.991]]).reshape(1, 2, 1, 4)
+    comparison = check._compare(torch.tensor([[[1, 1, 1, 0]]], dtype=torch.uint8), logits)
+    assert (comparison.agreement, comparison.tied, comparison.max_logit) == (0.25, 0.25, 10.0)
 
 
 def test_the_last_batch_is_filled(spec):
