@@ -31,7 +31,8 @@ def same(first, second):
 
 def test_training_learns_the_road(camvid_root, tmp_path):
     data = open_camvid(camvid_root, "train")
-    run = Run("fastscnn", (64, 96), Recipe(RECIPE.augmentation, epochs=30, batch=4, optimizer="adamw", rate=5e-3))
+    # Over ten seeds the road's IoU is 0.91 to 0.95; with fewer epochs and a higher rate it depends on the machine.
+    run = Run("fastscnn", (64, 96), Recipe(RECIPE.augmentation, epochs=50, batch=4, optimizer="adamw", rate=2e-3))
     checkpoint = train(run, data, tmp_path / "net.safetensors", val=open_camvid(camvid_root, "val"), workers=0)
     result = evaluate(Segmenter.open(tmp_path / "net.safetensors"), open_camvid(camvid_root, "val"))
     assert result.iou[3] > 0.8
