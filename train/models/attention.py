@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .layers import Conv2d
+
 TILE = 4096
 """Queries that are answered at once: at 1/8 of 1024x2048 their weights take 268 MB in FP16, all of them 2.1 GB."""
 
@@ -80,9 +82,9 @@ class ResidualAttention(nn.Module):
     def __init__(self, channels: int, attend: Attend) -> None:
         super().__init__()
         self.attend = attend
-        self.query = nn.Conv2d(channels, channels // 8, 1)
-        self.key = nn.Conv2d(channels, channels // 8, 1)
-        self.value = nn.Conv2d(channels, channels, 1)
+        self.query = Conv2d(channels, channels // 8, 1)
+        self.key = Conv2d(channels, channels // 8, 1)
+        self.value = Conv2d(channels, channels, 1)
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
-from .layers import ConvBNReLU, conv_bn, global_average, init_weights, spatial_size, upsample
+from .layers import Conv2d, ConvBNReLU, conv_bn, global_average, spatial_size, upsample
 from .resnet import ResNet
 from .xception import Xception39
 
@@ -62,7 +62,6 @@ class BiSeNet(nn.Module):
         self.ffm = FeatureFusion(256, 256, normalised=coincheung)
         self.heads = nn.ModuleList(Head(128, aux_hidden, classes) for _ in range(2 if aux else 0))
         self.main_head = Head(256, hidden, classes)
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         spatial = self.spatial_path(x)  # (N, 128, H/8, W/8)
@@ -138,9 +137,9 @@ def normalised_attention(channels: int) -> nn.Sequential:
 def squeezed_attention(channels: int, reduction: int) -> nn.Sequential:
     """Weights of channels from their averages `(N, C, 1, 1)`: two convolutions, fewer channels between them."""
     return nn.Sequential(
-        nn.Conv2d(channels, channels // reduction, 1, bias=False),
+        Conv2d(channels, channels // reduction, 1, bias=False),
         nn.ReLU(inplace=True),
-        nn.Conv2d(channels // reduction, channels, 1, bias=False),
+        Conv2d(channels // reduction, channels, 1, bias=False),
         nn.Sigmoid(),
     )
 
@@ -151,7 +150,7 @@ class Head(nn.Module):
     def __init__(self, in_channels: int, hidden: int, classes: int) -> None:
         super().__init__()
         self.conv_3x3 = ConvBNReLU(in_channels, hidden)
-        self.conv_1x1 = nn.Conv2d(hidden, classes, 1)
+        self.conv_1x1 = Conv2d(hidden, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv_1x1(self.conv_3x3(x))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
-from .layers import conv_bn, conv_bn_relu, global_average, init_weights, spatial_size
+from .layers import Conv2d, conv_bn, conv_bn_relu, global_average, spatial_size
 
 
 class BiSeNetV2(nn.Module):
@@ -33,10 +33,9 @@ class BiSeNetV2(nn.Module):
         self.stage5 = gather_stage(64, 128, blocks=4)
         self.context = ContextEmbedding(128)
         self.aggregation = GuidedAggregation(128)
-        self.head = nn.Sequential(*conv_bn_relu(128, 1024), nn.Dropout(0.1), nn.Conv2d(1024, classes, 1))
+        self.head = nn.Sequential(*conv_bn_relu(128, 1024), nn.Dropout(0.1), Conv2d(1024, classes, 1))
         heads = ((16, 4), (32, 8), (64, 16), (128, 32)) if aux else ()
         self.aux_heads = nn.ModuleList(aux_head(channels, stride, classes) for channels, stride in heads)
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         detail = self.detail(x)  # (N, 128, H/8, W/8)
@@ -142,9 +141,7 @@ class GuidedAggregation(nn.Module):
 
 def separable(channels: int) -> nn.Sequential:
     """3x3 depthwise convolution with batch norm, and a bare 1x1 convolution."""
-    return nn.Sequential(
-        *conv_bn(channels, channels, groups=channels), nn.Conv2d(channels, channels, 1, bias=False)
-    )
+    return nn.Sequential(*conv_bn(channels, channels, groups=channels), Conv2d(channels, channels, 1, bias=False))
 
 
 def aux_head(channels: int, stride: int, classes: int) -> nn.Sequential:
@@ -154,7 +151,7 @@ def aux_head(channels: int, stride: int, classes: int) -> nn.Sequential:
         nn.Dropout(0.1),
         nn.Upsample(scale_factor=2),
         *conv_bn_relu(128, stride * stride),
-        nn.Conv2d(stride * stride, classes, 1),
+        Conv2d(stride * stride, classes, 1),
     )
 
 

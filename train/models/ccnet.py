@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
 from .attention import ResidualAttention, criss_cross_attention
-from .layers import conv_abn, fcn_head, init_weights
+from .layers import conv_abn, fcn_head
 from .resnet import DILATED, ResNet
 
 
@@ -30,7 +30,6 @@ class CCNet(nn.Module):
         self.head = fcn_head(2048 + 512, 512, classes, conv=conv_abn)
         if aux:
             self.aux = fcn_head(1024, 512, classes, conv=conv_abn, bias=True)
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         *_, third, deep = self.backbone(x)  # (N, 1024, h, w), (N, 2048, h, w)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import conv_bn, conv_bn_relu, global_average, spatial_size, upsample
+from .layers import Conv2d, conv_bn, conv_bn_relu, global_average, spatial_size, upsample
 
 
 class PyramidPooling(nn.Module):
@@ -52,7 +52,7 @@ class PyramidContext(nn.Module):
         self.pyramid = PyramidPooling(in_channels, width, relu=False)
         gathered = in_channels + len(self.pyramid.bins) * width
         self.fuse = nn.Sequential(
-            nn.Conv2d(gathered, width, kernel, padding=padding, bias=False),
+            Conv2d(gathered, width, kernel, padding=padding, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
             nn.Dropout2d(0.1),

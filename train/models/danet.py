@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
 from .attention import ResidualAttention, channel_attention, position_attention
-from .layers import conv_bn_relu, init_weights
+from .layers import Conv2d, conv_bn_relu
 from .resnet import ResNet
 
 
@@ -31,7 +31,6 @@ class DANet(nn.Module):
         if aux:
             self.classify_position = classifier(classes)
             self.classify_channel = classifier(classes)
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         *_, deep = self.backbone(x)  # (N, 2048, H/8, W/8)
@@ -60,7 +59,7 @@ def branch(attention: nn.Module) -> nn.Sequential:
 
 def classifier(classes: int) -> nn.Sequential:
     """Dropout of channels, and a 1x1 convolution to the classes."""
-    return nn.Sequential(nn.Dropout2d(0.1), nn.Conv2d(512, classes, 1))
+    return nn.Sequential(nn.Dropout2d(0.1), Conv2d(512, classes, 1))
 
 
 PAPER = "Fu et al., CVPR 2019, arXiv 1809.02983"

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
-from .layers import conv_bn, conv_bn_relu, init_weights, pre_activated, spatial_size, upsample
+from .layers import Conv2d, conv_bn, conv_bn_relu, pre_activated, spatial_size, upsample
 from .resnet import BasicBlock, Bottleneck
 
 
@@ -42,7 +42,6 @@ class DDRNet(nn.Module):
         self.head = Head(4 * width, head_width, classes)
         if aux:
             self.aux_head = Head(2 * width, head_width, classes)
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         x = F.relu(self.layer1(self.stem(x)))  # (N, width, H/4, W/4)
@@ -133,9 +132,9 @@ class Head(nn.Module):
     def __init__(self, in_channels: int, hidden: int, classes: int) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(in_channels)
-        self.conv1 = nn.Conv2d(in_channels, hidden, 3, padding=1, bias=False)
+        self.conv1 = Conv2d(in_channels, hidden, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(hidden)
-        self.conv2 = nn.Conv2d(hidden, classes, 1)
+        self.conv2 = Conv2d(hidden, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(F.relu(self.bn1(x), inplace=True))

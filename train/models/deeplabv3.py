@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
 from .context import ASPP
-from .layers import conv_bn_relu, fcn_head, init_weights
+from .layers import conv_bn_relu, fcn_head
 from .resnet import ResNet
 
 
@@ -33,7 +33,6 @@ class DeepLabV3(nn.Module):
         self.head = fcn_head(256, 256, classes)
         if aux:
             self.aux = fcn_head(1024, 256, classes)
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         *_, third, deep = self.backbone(x)  # (N, 1024, H/8, W/8), (N, 2048, H/8, W/8)

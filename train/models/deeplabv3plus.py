@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
 from .context import ASPP
-from .layers import conv_bn_relu, init_weights, spatial_size, upsample
+from .layers import Conv2d, conv_bn_relu, spatial_size, upsample
 from .resnet import DILATED, ResNet
 
 
@@ -28,10 +28,9 @@ class DeepLabV3Plus(nn.Module):
         self.backbone = ResNet(depth, stem="deep", strides=(1, 2, 1, 1), dilations=DILATED)
         fine, *_, deep = self.backbone.channels
         self.context = ASPP(deep, 256)
-        self.reduce_context = nn.Conv2d(5 * 256, 256, 1, bias=False)
-        self.reduce_fine = nn.Conv2d(fine, 48, 1, bias=False)
+        self.reduce_context = Conv2d(5 * 256, 256, 1, bias=False)
+        self.reduce_fine = Conv2d(fine, 48, 1, bias=False)
         self.head = refining_head(256 + 48, classes)
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         fine, *_, deep = self.backbone(x)
@@ -44,7 +43,7 @@ class DeepLabV3Plus(nn.Module):
 def refining_head(in_channels: int, classes: int) -> nn.Sequential:
     """Two 3x3 convolutions of 256 channels, and a 1x1 convolution without bias to the classes."""
     return nn.Sequential(
-        *conv_bn_relu(in_channels, 256), *conv_bn_relu(256, 256), nn.Conv2d(256, classes, 1, bias=False)
+        *conv_bn_relu(in_channels, 256), *conv_bn_relu(256, 256), Conv2d(256, classes, 1, bias=False)
     )
 
 

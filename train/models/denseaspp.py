@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
 from .densenet import DenseNet
-from .layers import init_weights, pre_activated
+from .layers import Conv2d, pre_activated
 
 RATES = (3, 6, 12, 18, 24)
 """Dilations of the head's branches, in the order in which each sees what the earlier ones gave."""
@@ -39,12 +39,11 @@ class DenseASPP(nn.Module):
         self.branches = nn.ModuleList()
         for i, rate in enumerate(RATES):
             # What the first branch sees comes normalised and rectified.
-            reduce = pre_activated(width, reduced, 1, bias=True) if i else [nn.Conv2d(width, reduced, 1)]
+            reduce = pre_activated(width, reduced, 1, bias=True) if i else [Conv2d(width, reduced, 1)]
             look = pre_activated(reduced, growth, 3, dilation=rate, bias=True)
             self.branches.append(nn.Sequential(nn.Sequential(*reduce), nn.Sequential(*look), nn.Dropout2d(0.1)))
             width += growth
-        self.classifier = nn.Sequential(nn.Dropout2d(0.1), nn.Conv2d(width, classes, 1))
-        init_weights(self)
+        self.classifier = nn.Sequential(nn.Dropout2d(0.1), Conv2d(width, classes, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         # The authors' first branch rectifies its input in place, so that every later one sees it rectified too.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .layers import pre_activated
+from .layers import Conv2d, pre_activated
 
 
 class Shape(NamedTuple):
@@ -48,7 +48,7 @@ class DenseNet(nn.Module):
         super().__init__()
         growth, width, blocks = SHAPES[depth]
         self.stem = nn.Sequential(
-            nn.Conv2d(3, width, 7, 2, 3, bias=False),
+            Conv2d(3, width, 7, 2, 3, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, 2, 1),

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
-from .layers import conv_bn_relu, global_average, init_weights, spatial_size, upsample
+from .layers import Conv2d, conv_bn_relu, global_average, spatial_size, upsample
 
 
 class Features(NamedTuple):
@@ -60,9 +60,8 @@ class DFANet(nn.Module):
         self.reduce_second = nn.ModuleList(conv_bn_relu(48, 32, 1) for _ in range(3))
         self.reduce_context = nn.ModuleList(conv_bn_relu(192, 32, 1) for _ in range(3))
         self.fuse = conv_bn_relu(32, 32, 1)
-        self.classifier = nn.Conv2d(32, classes, 1)
+        self.classifier = Conv2d(32, classes, 1)
         self.aux_heads = nn.ModuleList(aux_head(192, classes) for _ in range(2 if aux else 0))
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         passed, contexts = run(self.passes, self.stem(x))
@@ -101,8 +100,7 @@ class HuaifengDFANet(nn.Module):
         self.reduce_first_context = conv_bn_relu(192, 64, 1)
         self.reduce_later_contexts = conv_bn_relu(192, 64, 1)  # one for both, as in their forward
         self.fuse = conv_bn_relu(64, 64)
-        self.classifier = nn.Conv2d(64, classes, 3, padding=1, bias=False)
-        init_weights(self)
+        self.classifier = Conv2d(64, classes, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         passed, _ = run(self.passes, self.stem(x))
@@ -147,7 +145,7 @@ def resized(x: Tensor, like: Tensor) -> Tensor:
 
 def aux_head(channels: int, classes: int) -> nn.Sequential:
     """Logits for training alone."""
-    return nn.Sequential(*conv_bn_relu(channels, channels), nn.Dropout2d(0.1), nn.Conv2d(channels, classes, 1))
+    return nn.Sequential(*conv_bn_relu(channels, channels), nn.Dropout2d(0.1), Conv2d(channels, classes, 1))
 
 
 class Pass(nn.Module):
@@ -197,7 +195,7 @@ class Block(nn.Module):
         )
         self.skip: nn.Module = nn.Identity()
         if in_channels != channels or stride > 1:
-            projection = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+            projection = Conv2d(in_channels, channels, 1, stride, bias=False)
             self.skip = nn.Sequential(projection, nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -208,9 +206,9 @@ class Block(nn.Module):
 def separable(in_channels: int, out_channels: int, stride: int = 1) -> list[nn.Module]:
     """3x3 depthwise convolution and 1x1 convolution, batch norm behind each."""
     return [
-        nn.Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels, bias=False),
+        Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels, bias=False),
         nn.BatchNorm2d(in_channels),
-        nn.Conv2d(in_channels, out_channels, 1, bias=False),
+        Conv2d(in_channels, out_channels, 1, bias=False),
         nn.BatchNorm2d(out_channels),
     ]
 
@@ -226,7 +224,7 @@ class ProjectedBlock(nn.Module):
             *biased_separable(inner, inner),
             *biased_separable(inner, channels),
         )
-        self.projection = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+        self.projection = Conv2d(in_channels, channels, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.convolutions(x) + self.projection(x)
@@ -236,8 +234,8 @@ class ProjectedBlock(nn.Module):
 def biased_separable(in_channels: int, out_channels: int, stride: int = 1) -> list[nn.Module]:
     """3x3 depthwise convolution and 1x1 convolution, then batch norm and ReLU."""
     return [
-        nn.Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels),
-        nn.Conv2d(in_channels, out_channels, 1),
+        Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels),
+        Conv2d(in_channels, out_channels, 1),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     ]
@@ -248,8 +246,8 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, channels: int, hidden: int = 1000) -> None:
         super().__init__()
-        self.embed = nn.Conv2d(channels, hidden, 1)
-        self.weigh = nn.Conv2d(hidden, channels, 1, bias=False)
+        self.embed = Conv2d(channels, hidden, 1)
+        self.weigh = Conv2d(hidden, channels, 1, bias=False)
         self.norm = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -262,8 +260,8 @@ class SqueezeExcitation(nn.Module):
 
     def __init__(self, channels: int, hidden: int = 1000) -> None:
         super().__init__()
-        self.embed = nn.Conv2d(channels, hidden, 1, bias=False)
-        self.weigh = nn.Conv2d(hidden, channels, 1, bias=False)
+        self.embed = Conv2d(channels, hidden, 1, bias=False)
+        self.weigh = Conv2d(hidden, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = x * self.weigh(F.relu(self.embed(global_average(x)), inplace=True)).sigmoid()

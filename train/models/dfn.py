@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
-from .layers import ConvBNReLU, conv_bn_relu, global_average, init_weights, spatial_size, upsample
+from .layers import Conv2d, ConvBNReLU, conv_bn_relu, global_average, spatial_size, upsample
 from .outputs import Outputs
 from .resnet import Features, ResNet
 
@@ -45,7 +45,6 @@ class DFN(nn.Module):
 
     def _init_weights(self) -> None:
         """As TorchSeg does: behind most convolutions stands no norm, and what they reduce would grow otherwise."""
-        init_weights(self)
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and not name.startswith("backbone."):
                 nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
@@ -95,9 +94,9 @@ class RefinementResidual(nn.Module):
     def __init__(self, in_channels: int, channels: int, *, relu: bool = True) -> None:
         super().__init__()
         self.relu = relu
-        self.reduce = nn.Conv2d(in_channels, channels, 1, bias=False)
+        self.reduce = Conv2d(in_channels, channels, 1, bias=False)
         self.refine = nn.Sequential(
-            *conv_bn_relu(channels, channels), nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+            *conv_bn_relu(channels, channels), Conv2d(channels, channels, 3, padding=1, bias=False)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -128,9 +127,7 @@ class BorderNetwork(nn.Module):
 
 def head(in_channels: int, classes: int) -> nn.Sequential:
     """A refinement to nine channels per class, and a 1x1 convolution to the classes."""
-    return nn.Sequential(
-        RefinementResidual(in_channels, 9 * classes, relu=False), nn.Conv2d(9 * classes, classes, 1)
-    )
+    return nn.Sequential(RefinementResidual(in_channels, 9 * classes, relu=False), Conv2d(9 * classes, classes, 1))
 
 
 NETWORKS = {

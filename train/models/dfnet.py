@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
 from .context import PyramidContext
-from .layers import conv_bn_relu, fcn_head, init_weights, spatial_size, upsample
+from .layers import Conv2d, conv_bn_relu, fcn_head, spatial_size, upsample
 from .resnet import BasicBlock, stage
 
 Stage = tuple[int, int, int]
@@ -54,13 +54,12 @@ class DFSeg(nn.Module):
         fine, middle, deep = self.backbone.channels
         # Fast_Seg pads this 1x1 convolution: the map gets a rim that its weights were trained with.
         self.context = PyramidContext(deep, WIDTH, padding=1)
-        self.lateral_deep = nn.Conv2d(WIDTH, WIDTH, 1)
-        self.lateral_middle = nn.Conv2d(middle, WIDTH, 1)
-        self.lateral_fine = nn.Conv2d(fine, WIDTH, 1)
-        self.fuse_middle = nn.Conv2d(2 * WIDTH, WIDTH, 3, padding=1, bias=False)
-        self.fuse_fine = nn.Conv2d(2 * WIDTH, WIDTH, 3, padding=1, bias=False)
+        self.lateral_deep = Conv2d(WIDTH, WIDTH, 1)
+        self.lateral_middle = Conv2d(middle, WIDTH, 1)
+        self.lateral_fine = Conv2d(fine, WIDTH, 1)
+        self.fuse_middle = Conv2d(2 * WIDTH, WIDTH, 3, padding=1, bias=False)
+        self.fuse_fine = Conv2d(2 * WIDTH, WIDTH, 3, padding=1, bias=False)
         self.head = fcn_head(WIDTH, WIDTH, classes, bias=True)
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         fine, middle, deep = self.backbone(x)

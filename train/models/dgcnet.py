@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
 from .galdnet import WIDTH, ContextNet
-from .layers import conv_bn, fcn_head, spatial_size, upsample
+from .layers import Conv2d, conv_bn, fcn_head, spatial_size, upsample
 
 
 class DGCNet(ContextNet):
@@ -41,9 +41,9 @@ class PositionGraph(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         half = channels // 2
-        self.query = nn.Conv2d(channels, half, 1)
-        self.key = nn.Conv2d(channels, half, 1)
-        self.value = nn.Conv2d(channels, half, 1)
+        self.query = Conv2d(channels, half, 1)
+        self.key = Conv2d(channels, half, 1)
+        self.value = Conv2d(channels, half, 1)
         self.update = conv_bn(half, half, 1)
         self.out = conv_bn(half, channels, 1, bias=True)
 

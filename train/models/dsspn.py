@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
-from .layers import conv_bn, conv_bn_relu, fcn_head, init_weights
+from .layers import Conv2d, conv_bn, conv_bn_relu, fcn_head
 from .resnet import DILATED, ResNet
 
 CITYSCAPES_CATEGORIES = (2, 3, 3, 2, 1, 2, 6)
@@ -40,7 +40,6 @@ class DSSPN(nn.Module):
         self.inner = Neurons(256 + WIDTH, [count for count in self.categories if count > 1])
         if aux:
             self.aux = fcn_head(1024, 256, classes)
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         *_, third, deep = self.backbone(x)  # (N, 1024, H/8, W/8), (N, 2048, H/8, W/8)
@@ -70,7 +69,7 @@ class Neurons(nn.Module):
             conv_bn_relu(in_channels, count * 4 * WIDTH, 1),
             conv_bn(count * 4 * WIDTH, count * WIDTH, groups=count, activation=relu),
         )
-        self.predict = nn.ModuleList(nn.Conv2d(WIDTH, concepts, 1) for concepts in children)
+        self.predict = nn.ModuleList(Conv2d(WIDTH, concepts, 1) for concepts in children)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """What the neurons make of `x`, and by neuron the logarithms of its children's probabilities."""

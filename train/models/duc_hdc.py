@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
-from .layers import init_weights
+from .layers import Conv2d
 from .resnet import ResNet
 
 HYBRID = (
@@ -38,9 +38,8 @@ class DUCHDC(nn.Module):
         self.backbone = UnpaddedResNet(101, stem="deep", strides=(1, 2, 1, 1), dilations=HYBRID, stride_on="1x1")
         channels = classes * CELL * CELL
         self.heads = nn.ModuleList(
-            nn.Conv2d(2048, channels, 3, padding=rate, dilation=rate) for rate in (6, 12, 18, 24)
+            Conv2d(2048, channels, 3, padding=rate, dilation=rate) for rate in (6, 12, 18, 24)
         )
-        init_weights(self)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = 1e-6

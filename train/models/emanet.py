@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
-from .layers import conv_bn, conv_bn_relu, fcn_head, init_weights
+from .layers import Conv2d, conv_bn, conv_bn_relu, fcn_head
 from .resnet import ResNet
 
 
@@ -27,7 +27,6 @@ class EMANet(nn.Module):
         self.reduce = conv_bn_relu(2048, 512)
         self.attention = EMAttention(512, 64)
         self.head = fcn_head(512, 256, classes)
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         *_, deep = self.backbone(x)  # (N, 2048, H/8, W/8)
@@ -52,7 +51,7 @@ class EMAttention(nn.Module):
         super().__init__()
         self.bases: Tensor
         self.register_buffer("bases", F.normalize(torch.randn(1, channels, bases), dim=1))
-        self.embed = nn.Conv2d(channels, channels, 1)
+        self.embed = Conv2d(channels, channels, 1)
         self.project = conv_bn(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:

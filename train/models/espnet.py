@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
-from .layers import init_weights
+from .layers import Conv2d
 
 EPSILON = 1e-3
 """Of every batch norm."""
@@ -39,7 +39,7 @@ class ESPNet(nn.Module):
         super().__init__()
         self.image_to_the_end = image_to_the_end
         self.shrink = nn.AvgPool2d(3, 2, 1)
-        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1, bias=False), *norm_prelu(16))
+        self.stem = nn.Sequential(Conv2d(3, 16, 3, 2, 1, bias=False), *norm_prelu(16))
         self.mix1 = nn.Sequential(*norm_prelu(16 + 3))
         self.down2 = DilatedPyramid(16 + 3, 64, stride=2, residual=False)
         self.level2 = nn.Sequential(*(DilatedPyramid(64, 64) for _ in range(2)))
@@ -49,9 +49,9 @@ class ESPNet(nn.Module):
         self.mix3 = nn.Sequential(*norm_prelu(256))
 
         self.classify3 = nn.Sequential(
-            nn.Conv2d(256, classes, 1, bias=False), nn.BatchNorm2d(classes, EPSILON), double(classes)
+            Conv2d(256, classes, 1, bias=False), nn.BatchNorm2d(classes, EPSILON), double(classes)
         )
-        self.classify2 = nn.Conv2d(128 + 3, classes, 1, bias=False)
+        self.classify2 = Conv2d(128 + 3, classes, 1, bias=False)
         self.merge2 = nn.Sequential(
             *norm_prelu(2 * classes),
             DilatedPyramid(2 * classes, classes, residual=False),
@@ -60,9 +60,8 @@ class ESPNet(nn.Module):
         )
         width = classes + (16 + 3 if image_to_the_end else 16)
         self.merge1 = nn.Sequential(
-            nn.Conv2d(width, classes, 3, padding=1, bias=False), *norm_prelu(classes), double(classes)
+            Conv2d(width, classes, 3, padding=1, bias=False), *norm_prelu(classes), double(classes)
         )
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         half = self.shrink(x)
@@ -100,9 +99,9 @@ class DilatedPyramid(nn.Module):
         width = out_channels // len(self.dilations)
         first = out_channels - width * (len(self.dilations) - 1)
         kernel = 1 if stride == 1 else 3
-        self.reduce = nn.Conv2d(in_channels, width, kernel, stride, kernel // 2, bias=False)
+        self.reduce = Conv2d(in_channels, width, kernel, stride, kernel // 2, bias=False)
         self.branches = nn.ModuleList(
-            nn.Conv2d(width, first if rate == 1 else width, 3, padding=rate, dilation=rate, bias=False)
+            Conv2d(width, first if rate == 1 else width, 3, padding=rate, dilation=rate, bias=False)
             for rate in self.dilations
         )
         self.out = nn.Sequential(*norm_prelu(out_channels))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
-from .layers import ConvBNReLU, init_weights, spatial_size, upsample
+from .layers import Conv2d, ConvBNReLU, spatial_size, upsample
 
 
 class FastSCNN(nn.Module):
@@ -31,13 +31,12 @@ class FastSCNN(nn.Module):
         self.classifier = Classifier(128, classes)
         if aux:
             self.auxlayer = nn.Sequential(
-                nn.Conv2d(64, aux_hidden, 3, padding=1, bias=False),
+                Conv2d(64, aux_hidden, 3, padding=1, bias=False),
                 nn.BatchNorm2d(aux_hidden),
                 nn.ReLU(inplace=True),
                 nn.Dropout(0.1),
-                nn.Conv2d(aux_hidden, classes, 1),
+                Conv2d(aux_hidden, classes, 1),
             )
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         high = self.learning_to_downsample(x)  # (N, 64, H/8, W/8)
@@ -55,7 +54,7 @@ class DepthwiseSeparable(nn.Module):
         super().__init__()
         self.conv = nn.Sequential(
             *depthwise(in_channels, stride),
-            nn.Conv2d(in_channels, out_channels, 1, bias=False),
+            Conv2d(in_channels, out_channels, 1, bias=False),
             nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
         )
@@ -68,7 +67,7 @@ class DepthwiseSeparable(nn.Module):
 def depthwise(channels: int, stride: int = 1) -> list[nn.Module]:
     """3x3 depthwise convolution, batch norm, ReLU."""
     return [
-        nn.Conv2d(channels, channels, 3, stride, 1, groups=channels, bias=False),
+        Conv2d(channels, channels, 3, stride, 1, groups=channels, bias=False),
         nn.BatchNorm2d(channels),
         nn.ReLU(inplace=True),
     ]
@@ -98,7 +97,7 @@ class LinearBottleneck(nn.Module):
         self.block = nn.Sequential(
             ConvBNReLU(in_channels, hidden, 1),
             ConvBNReLU(hidden, hidden, 3, stride=stride, groups=hidden),
-            nn.Conv2d(hidden, out_channels, 1, bias=False),
+            Conv2d(hidden, out_channels, 1, bias=False),
             nn.BatchNorm2d(out_channels),
         )
 
@@ -158,10 +157,8 @@ class FeatureFusion(nn.Module):
     def __init__(self, high_channels: int, low_channels: int, out_channels: int) -> None:
         super().__init__()
         self.dwconv = ConvBNReLU(low_channels, out_channels, 3, groups=low_channels)
-        self.conv_lower_res = nn.Sequential(nn.Conv2d(out_channels, out_channels, 1), nn.BatchNorm2d(out_channels))
-        self.conv_higher_res = nn.Sequential(
-            nn.Conv2d(high_channels, out_channels, 1), nn.BatchNorm2d(out_channels)
-        )
+        self.conv_lower_res = nn.Sequential(Conv2d(out_channels, out_channels, 1), nn.BatchNorm2d(out_channels))
+        self.conv_higher_res = nn.Sequential(Conv2d(high_channels, out_channels, 1), nn.BatchNorm2d(out_channels))
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, high: Tensor, low: Tensor) -> Tensor:
@@ -177,7 +174,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.dsconv1 = DepthwiseSeparable(channels, channels)
         self.dsconv2 = DepthwiseSeparable(channels, channels)
-        self.conv = nn.Sequential(nn.Dropout(0.1), nn.Conv2d(channels, classes, 1))
+        self.conv = nn.Sequential(nn.Dropout(0.1), Conv2d(channels, classes, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv(self.dsconv2(self.dsconv1(x)))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
-from .layers import conv_bn_relu, fcn_head, init_weights, spatial_size, upsample
+from .layers import Conv2d, conv_bn_relu, fcn_head, spatial_size, upsample
 from .resnet import ResNet
 
 WIDTH = 512
@@ -31,9 +31,8 @@ class ContextNet(nn.Module):
         self.reduce = conv_bn_relu(2048, WIDTH)
         self.context = context
         self.smooth = conv_bn_relu(WIDTH, WIDTH)
-        self.head = nn.Sequential(*conv_bn_relu(2048 + WIDTH, WIDTH), nn.Conv2d(WIDTH, classes, 1))
+        self.head = nn.Sequential(*conv_bn_relu(2048 + WIDTH, WIDTH), Conv2d(WIDTH, classes, 1))
         self.aux = aux
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         *_, third, deep = self.backbone(x)  # (N, 1024, h, w), (N, 2048, h, w)
@@ -69,7 +68,7 @@ class GlobalThenLocal(nn.Module):
 def shrink(channels: int) -> nn.Sequential:
     """Depthwise 3x3 convolution of stride 2 without padding, batch norm, ReLU."""
     return nn.Sequential(
-        nn.Conv2d(channels, channels, 3, 2, groups=channels), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+        Conv2d(channels, channels, 3, 2, groups=channels), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
     )
 
 
@@ -82,10 +81,10 @@ class CompactNonLocal(nn.Module):
     def __init__(self, channels: int, embedded: int, groups: int) -> None:
         super().__init__()
         self.groups = groups
-        self.query = nn.Conv2d(channels, embedded, 1, bias=False)
-        self.key = nn.Conv2d(channels, embedded, 1, bias=False)
-        self.value = nn.Conv2d(channels, embedded, 1, bias=False)
-        self.out = nn.Conv2d(embedded, channels, 1, groups=groups, bias=False)
+        self.query = Conv2d(channels, embedded, 1, bias=False)
+        self.key = Conv2d(channels, embedded, 1, bias=False)
+        self.value = Conv2d(channels, embedded, 1, bias=False)
+        self.out = Conv2d(embedded, channels, 1, groups=groups, bias=False)
         self.norm = nn.GroupNorm(groups, channels)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .architecture import Architecture, Sizes
 from .context import ASPP, PyramidContext
 from .deeplabv3plus import refining_head
-from .layers import conv_bn_relu, fcn_head, init_weights, pre_activated, spatial_size, upsample
+from .layers import Conv2d, conv_bn_relu, fcn_head, pre_activated, spatial_size, upsample
 from .resnet import DILATED, ResNet
 from .wideresnet import WiderResNet
 
@@ -41,13 +41,12 @@ class GFFNetWide(nn.Module):
         self.backbone = WiderResNet()
         half, eighth, deep = self.backbone.channels
         self.context = ASPP(deep, 256)
-        self.reduce_context = nn.Conv2d(5 * 256, 256, 3, padding=1, bias=False)
+        self.reduce_context = Conv2d(5 * 256, 256, 3, padding=1, bias=False)
         levels = (half, eighth, 256)
         self.laterals = nn.ModuleList(conv_bn_relu(channels, width, 1) for channels in levels)
         self.fusion = GatedFusion(levels, gate_channels=width, in_sequence=True)
         self.pyramid = DensePyramid(width, (3, 6, 9)) if dense_pyramid else None
         self.head = refining_head(4 * width, classes)
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         half, eighth, deep = self.backbone(x)
@@ -82,7 +81,6 @@ class GFFNet(nn.Module):
         self.head = refining_head((1 + len(stages)) * width, classes)
         if aux:
             self.aux_head = fcn_head(stages[2], 512, classes)
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         stages = self.backbone(x)
@@ -110,7 +108,7 @@ class GatedFusion(nn.Module):
             in_sequence: whether a level sees the levels before it as they are when fused.
         """
         super().__init__()
-        self.gates = nn.ModuleList(nn.Conv2d(n, gate_channels, 1) for n in channels)
+        self.gates = nn.ModuleList(Conv2d(n, gate_channels, 1) for n in channels)
         self.in_sequence = in_sequence
 
     def forward(self, seen: Sequence[Tensor], levels: Sequence[Tensor]) -> list[Tensor]:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
-from .layers import conv_bn_relu, fcn_head, init_weights, spatial_size
+from .layers import Conv2d, conv_bn_relu, fcn_head, spatial_size
 from .resnet import DILATED, ResNet
 
 
@@ -24,11 +24,10 @@ class GloRe(nn.Module):
         super().__init__()
         self.backbone = ResNet(depth, stem="deep", strides=(1, 2, 1, 1), dilations=DILATED, ceil_pool=True)
         self.head = nn.Sequential(
-            conv_bn_relu(2048, 512), GlobalReasoning(512, 128), nn.Dropout2d(0.1), nn.Conv2d(512, classes, 1)
+            conv_bn_relu(2048, 512), GlobalReasoning(512, 128), nn.Dropout2d(0.1), Conv2d(512, classes, 1)
         )
         if aux:
             self.aux = fcn_head(1024, 512, classes, bias=True)
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         *_, third, deep = self.backbone(x)  # (N, 1024, h, w), (N, 2048, h, w)
@@ -45,11 +44,11 @@ class GlobalReasoning(nn.Module):
     def __init__(self, channels: int, nodes: int) -> None:
         super().__init__()
         states = 2 * nodes
-        self.embed = nn.Conv2d(channels, states, 1)
-        self.project = nn.Conv2d(channels, nodes, 1)
+        self.embed = Conv2d(channels, states, 1)
+        self.project = Conv2d(channels, nodes, 1)
         self.over_nodes = nn.Conv1d(nodes, nodes, 1)
         self.over_states = nn.Conv1d(states, states, 1, bias=False)
-        self.extend = nn.Conv2d(states, channels, 1, bias=False)
+        self.extend = Conv2d(states, channels, 1, bias=False)
         self.norm = nn.BatchNorm2d(channels, eps=1e-4)
         nn.init.zeros_(self.norm.weight)
 

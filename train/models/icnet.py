@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
 from .context import PyramidContext
-from .layers import conv_bn, conv_bn_relu, init_weights, spatial_size, upsample
+from .layers import Conv2d, conv_bn, conv_bn_relu, spatial_size, upsample
 from .resnet import DILATED, PLAIN, ResNet
 
 
@@ -42,9 +42,8 @@ class ICNet(nn.Module):
         self.reduce_half = conv_bn_relu(half, 256, 1)
         self.fuse_half = CascadeFusion(256, 256, 128)
         self.fuse_whole = CascadeFusion(128, 64, 128)
-        self.head = nn.Conv2d(128, classes, 1, bias=False)
-        self.aux_heads = nn.ModuleList(nn.Conv2d(128, classes, 1, bias=False) for _ in range(2) if aux)
-        init_weights(self)
+        self.head = Conv2d(128, classes, 1, bias=False)
+        self.aux_heads = nn.ModuleList(Conv2d(128, classes, 1, bias=False) for _ in range(2) if aux)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         whole = self.whole(x)  # (N, 64, H/8, W/8)

@@ -9,6 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class Conv2d(nn.Conv2d):
+    """Convolution that starts with He's weights (arXiv 1502.01852), scaled by its outputs, and a bias of 0."""
+
+    def reset_parameters(self) -> None:
+        """Draw the weights."""
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
 class ConvBNReLU(nn.Module):
     """Convolution without bias, batch norm, ReLU; padded to keep the size at stride 1."""
 
@@ -23,7 +33,7 @@ class ConvBNReLU(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = nn.Sequential(
-            nn.Conv2d(
+            Conv2d(
                 in_channels,
                 out_channels,
                 kernel,
@@ -55,7 +65,7 @@ def conv_bn(
     """Convolution, batch norm and `activation` under the keys 0, 1, 2; padded to keep the size at stride 1."""
     padding = (kernel // 2) * dilation
     layers: list[nn.Module] = [
-        nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias),
+        Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias),
         nn.BatchNorm2d(out_channels),
     ]
     return nn.Sequential(*layers, *([activation] if activation else []))
@@ -87,9 +97,7 @@ def fcn_head(
     bias: bool = False,
 ) -> nn.Sequential:
     """3x3 convolution as `conv` makes it, dropout of channels, and a 1x1 convolution to the classes."""
-    return nn.Sequential(
-        *conv(in_channels, hidden, bias=bias), nn.Dropout2d(dropout), nn.Conv2d(hidden, classes, 1)
-    )
+    return nn.Sequential(*conv(in_channels, hidden, bias=bias), nn.Dropout2d(dropout), Conv2d(hidden, classes, 1))
 
 
 def pre_activated(
@@ -100,22 +108,13 @@ def pre_activated(
     return [
         nn.BatchNorm2d(in_channels),
         nn.ReLU(inplace=True),
-        nn.Conv2d(in_channels, out_channels, kernel, 1, padding, dilation, groups, bias),
+        Conv2d(in_channels, out_channels, kernel, 1, padding, dilation, groups, bias),
     ]
 
 
 def upsample(x: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
     """Resize `(N, C, h, w)` bilinearly to `size` (rows, columns)."""
     return F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
-
-
-def init_weights(net: nn.Module) -> None:
-    """He initialisation for every convolution; batch norms start as the identity."""
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
 
 
 def spatial_size(x: Tensor) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
-from .layers import conv_bn, conv_bn_relu, init_weights, spatial_size, upsample
+from .layers import Conv2d, conv_bn, conv_bn_relu, spatial_size, upsample
 from .outputs import Outputs
 from .resnet import ResNet
 
@@ -39,7 +39,6 @@ class MSFNet(nn.Module):
         self.fusion = MultiFeatureFusion(self.backbone.channels, width)
         self.segment = UpwardBranch(width, classes)
         self.boundary = UpwardBranch(width, 1) if aux else None
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | Outputs:
         fused = self.fusion(self.backbone(x))
@@ -84,7 +83,7 @@ class UpwardBranch(nn.Module):
     def __init__(self, width: int, out_channels: int) -> None:
         super().__init__()
         self.steps = nn.ModuleList(conv_bn_relu(width, width) for _ in STRIDES[1:])
-        self.head = nn.Sequential(conv_bn_relu(width, width), nn.Conv2d(width, out_channels, 1))
+        self.head = nn.Sequential(conv_bn_relu(width, width), Conv2d(width, out_channels, 1))
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         *larger, x = maps

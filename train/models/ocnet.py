@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
 from .attention import attention_in_cells
-from .layers import conv_abn, conv_bn, fcn_head, init_weights, spatial_size, upsample
+from .layers import Conv2d, conv_abn, conv_bn, fcn_head, spatial_size, upsample
 from .resnet import DILATED, ResNet
 
 WIDTH = 512
@@ -41,11 +41,9 @@ class OCNet(nn.Module):
         self.reduce = conv(2048, WIDTH, bias=True)
         self.context = CONTEXTS[context]()
         self.dropout = nn.Dropout2d(dropout)
-        self.classify = nn.Conv2d(WIDTH, classes, 1)
+        self.classify = Conv2d(WIDTH, classes, 1)
         if aux:
             self.aux = fcn_head(1024, 512, classes, dropout, conv=conv, bias=True)
-        init_weights(self)
-        start_without_context(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         *_, third, deep = self.backbone(x)  # (N, 1024, h, w), (N, 2048, h, w)
@@ -62,8 +60,9 @@ class SelfAttention(nn.Module):
         self.grid = grid
         self.scale = embedded**-0.5
         self.embed = conv_abn(channels, embedded, 1, bias=True)
-        self.value = nn.Conv2d(channels, values, 1)
-        self.out = nn.Conv2d(values, channels, 1)
+        self.value = Conv2d(channels, values, 1)
+        self.out = Conv2d(values, channels, 1)
+        nn.init.zeros_(self.out.weight)  # at first it answers zero
 
     def forward(self, x: Tensor) -> Tensor:
         key = self.embed(x)
@@ -125,13 +124,6 @@ class AtrousContext(nn.Module):
         context = self.mix(upsample(context, spatial_size(x), align_corners=True))
         y: Tensor = self.fuse(torch.cat([context, *(branch(x) for branch in self.branches)], dim=1))
         return y
-
-
-def start_without_context(net: nn.Module) -> None:
-    """Let every attention answer zero at first."""
-    for module in net.modules():
-        if isinstance(module, SelfAttention):
-            nn.init.zeros_(module.out.weight)
 
 
 CONTEXTS: dict[str, Callable[[], nn.Module]] = {

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
 from .ddrnet import Head, PooledScales, basic_blocks, quarter_stem, widening_block
-from .layers import conv_bn, init_weights, pre_activated, spatial_size, upsample
+from .layers import conv_bn, pre_activated, spatial_size, upsample
 from .outputs import Outputs
 from .resnet import BasicBlock
 
@@ -53,7 +53,6 @@ class PIDNet(nn.Module):
         if aux:
             self.aux_head = Head(2 * width, 128, classes)
             self.boundary_head = Head(2 * width, width, 1)
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | Outputs:
         x = F.relu(self.layer1(self.stem(x)))  # (N, width, H/4, W/4)

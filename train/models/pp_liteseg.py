@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
 from .context import PyramidPooling
-from .layers import conv_bn, conv_bn_relu, init_weights, spatial_size, upsample
+from .layers import conv_bn, conv_bn_relu, spatial_size, upsample
 from .stdc import STDC1, STDCNet, head
 
 
@@ -35,7 +35,6 @@ class PPLiteSeg(nn.Module):
         self.fuse8 = SpatialFusion(256, 64, 32)
         self.head = head(32, 32, classes)
         self.aux_heads = nn.ModuleList([head(64, 64, classes), head(128, 64, classes)] if aux else [])
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         eighth, sixteenth, deep = self.backbone(x)  # 256, 512 and 1024 channels

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
-from .layers import conv_bn_relu, fcn_head, init_weights, spatial_size, upsample
+from .layers import Conv2d, conv_bn_relu, fcn_head, spatial_size, upsample
 from .resnet import DILATED, ResNet
 
 
@@ -38,7 +38,6 @@ class PSANet(nn.Module):
         self.head = fcn_head(2 * 2048, 512, classes)
         if aux:
             self.aux = fcn_head(1024, 256, classes)
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         *_, third, deep = self.backbone(x)  # (N, 1024, h, w), (N, 2048, h, w)
@@ -60,7 +59,7 @@ class PointwiseAttention(nn.Module):
         self.collects = collects
         self.reduce = conv_bn_relu(in_channels, channels, 1)
         self.predict = nn.Sequential(
-            *conv_bn_relu(channels, channels, 1), nn.Conv2d(channels, window**2, 1, bias=False)
+            *conv_bn_relu(channels, channels, 1), Conv2d(channels, window**2, 1, bias=False)
         )
 
     def forward(self, x: Tensor) -> Tensor:

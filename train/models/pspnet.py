@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
 from .context import PyramidPooling
-from .layers import fcn_head, init_weights
+from .layers import fcn_head
 from .resnet import DILATED, ResNet
 
 
@@ -37,7 +37,6 @@ class PSPNet(nn.Module):
         self.head = fcn_head(2 * 2048, 512, classes)
         if aux:
             self.aux = fcn_head(1024, 512 if lxtgh else 256, classes, bias=lxtgh)
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         *_, third, deep = self.backbone(x)  # (N, 1024, h, w), (N, 2048, h, w)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
-from .layers import init_weights, spatial_size, upsample
+from .layers import spatial_size, upsample
 from .resnet import ResNet
 
 
@@ -23,9 +23,7 @@ class RefineNet(nn.Module):
     def __init__(self, classes: int = 19, aux: bool = True) -> None:  # noqa: ARG002 (as every network is made)
         super().__init__()
         self.backbone = ResNet(101)
-        init_weights(self.backbone)
         first, second, third, deep = self.backbone.channels
-        # Nothing normalises the rest, where He's weights would double the variance with every residual unit.
         self.deepest = RefineBlock(deep, 512)
         self.finer = nn.ModuleList(
             RefineBlock(channels, 256, below) for channels, below in ((third, 512), (second, 256), (first, 256))
@@ -93,7 +91,10 @@ class ChainedPooling(nn.Module):
 
 
 def conv3x3(in_channels: int, out_channels: int, *, bias: bool = False) -> nn.Conv2d:
-    """A 3x3 convolution that keeps the size."""
+    """A 3x3 convolution that keeps the size.
+
+    As no norm follows, it starts as torch starts it: He's weights would double the variance with every unit.
+    """
     return nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias)
 
 

@@ -12,6 +12,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .layers import Conv2d
+
 Features = tuple[Tensor, Tensor, Tensor, Tensor]
 """What the four stages give."""
 
@@ -57,7 +59,7 @@ class ResNet(nn.Module):
         super().__init__()
         deep = stem == "deep"
         width = stem_channels if deep else 64
-        self.conv1 = deep_stem(width) if deep else nn.Conv2d(3, width, 7, 2, 3, bias=False)
+        self.conv1 = deep_stem(width) if deep else Conv2d(3, width, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.ceil_pool = ceil_pool
         block = BasicBlock if depth in BASIC else partial(Bottleneck, stride_on=stride_on)
@@ -100,13 +102,13 @@ def deep_stem(channels: int) -> nn.Sequential:
     """Three 3x3 convolutions in place of the 7x7, the first with stride 2; the last one's norm is the caller's."""
     half = channels // 2
     return nn.Sequential(
-        nn.Conv2d(3, half, 3, 2, 1, bias=False),
+        Conv2d(3, half, 3, 2, 1, bias=False),
         nn.BatchNorm2d(half),
         nn.ReLU(inplace=True),
-        nn.Conv2d(half, half, 3, 1, 1, bias=False),
+        Conv2d(half, half, 3, 1, 1, bias=False),
         nn.BatchNorm2d(half),
         nn.ReLU(inplace=True),
-        nn.Conv2d(half, channels, 3, 1, 1, bias=False),
+        Conv2d(half, channels, 3, 1, 1, bias=False),
     )
 
 
@@ -119,9 +121,9 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.out_channels = planes
         self.relu = relu
-        self.conv1 = nn.Conv2d(in_channels, planes, 3, stride, 1, bias=False)
+        self.conv1 = Conv2d(in_channels, planes, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, 1, dilation, dilation, bias=False)
+        self.conv2 = Conv2d(planes, planes, 3, 1, dilation, dilation, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)
         self.downsample = projection(in_channels, planes, stride)
 
@@ -150,11 +152,11 @@ class Bottleneck(nn.Module):
         self.out_channels = expansion * planes
         self.relu = relu
         outer, inner = (1, stride) if stride_on == "3x3" else (stride, 1)
-        self.conv1 = nn.Conv2d(in_channels, planes, 1, outer, bias=False)
+        self.conv1 = Conv2d(in_channels, planes, 1, outer, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, inner, dilation, dilation, bias=False)
+        self.conv2 = Conv2d(planes, planes, 3, inner, dilation, dilation, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)
-        self.conv3 = nn.Conv2d(planes, self.out_channels, 1, bias=False)
+        self.conv3 = Conv2d(planes, self.out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(self.out_channels)
         self.downsample = projection(in_channels, self.out_channels, stride)
 
@@ -170,4 +172,4 @@ def projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequentia
     """1x1 convolution of the skip where the block changes the shape."""
     if stride == 1 and in_channels == out_channels:
         return None
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+    return nn.Sequential(Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
-from .layers import fcn_head, init_weights
+from .layers import Conv2d, fcn_head
 from .resnet import DILATED, ResNet
 
 
@@ -38,12 +38,10 @@ class SACNet(nn.Module):
             nn.BatchNorm2d(512),
             nn.ReLU(inplace=True),
             nn.Dropout2d(0.1),
-            nn.Conv2d(512, classes, 1),
+            Conv2d(512, classes, 1),
         )
         if aux:
             self.aux = fcn_head(1024, 256, classes)
-        init_weights(self)
-        start_unscaled(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         *_, third, deep = self.backbone(x)  # (N, 1024, H/8, W/8), (N, 2048, H/8, W/8)
@@ -51,12 +49,16 @@ class SACNet(nn.Module):
         return [logits, self.aux(third)] if self.training and hasattr(self, "aux") else logits
 
 
-class ScaleAdaptiveConv(nn.Conv2d):
+class ScaleAdaptiveConv(Conv2d):
     """A 3x3 convolution that keeps the size. Its dilation is `dilation` times what `scale` says of a place."""
 
     def __init__(self, in_channels: int, out_channels: int, dilation: int = 1) -> None:
         super().__init__(in_channels, out_channels, 3, 1, dilation, dilation, bias=False)
         self.scale = nn.Conv2d(in_channels, 1, 3, 1, dilation, dilation)
+        assert self.scale.bias is not None
+        # Every scale is 1 at first, whatever the features are: softplus of this bias.
+        nn.init.zeros_(self.scale.weight)
+        nn.init.constant_(self.scale.bias, math.log(math.e - 1))
 
     def forward(self, x: Tensor) -> Tensor:
         return scale_adaptive_conv(x, self.weight, F.softplus(self.scale(x)), self.dilation[0])
@@ -90,15 +92,6 @@ def scale_adaptive_conv(x: Tensor, weight: Tensor, scales: Tensor, dilation: int
             seen = F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
             y = y + F.conv2d(seen.to(x.dtype), weight[:, :, i : i + 1, j : j + 1])
     return y
-
-
-def start_unscaled(net: nn.Module) -> None:
-    """Let every scale be 1 at first, whatever the features are."""
-    for module in net.modules():
-        if isinstance(module, ScaleAdaptiveConv):
-            assert module.scale.bias is not None
-            nn.init.zeros_(module.scale.weight)
-            nn.init.constant_(module.scale.bias, math.log(math.e - 1))  # softplus of it is 1
 
 
 NOTE = (

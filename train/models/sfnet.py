@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
 from .context import PyramidContext
-from .layers import conv_bn_relu, fcn_head, init_weights, spatial_size, upsample
+from .layers import Conv2d, conv_bn_relu, fcn_head, spatial_size, upsample
 from .resnet import DILATED, ResNet
 
 WIDTH = 128
@@ -39,8 +39,6 @@ class SFNet(nn.Module):
         self.outputs = nn.ModuleList(conv_bn_relu(WIDTH, WIDTH) for _ in finer)
         self.head = head(WIDTH * len(self.backbone.channels), classes)
         self.aux_heads = nn.ModuleList(fcn_head(WIDTH, WIDTH, classes, bias=True) for _ in finer if aux)
-        init_weights(self)
-        start_with_small_flows(self)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         *finer, deep = self.backbone(x)
@@ -79,8 +77,6 @@ class SFNetLite(nn.Module):
         self.middle = conv_bn_relu(sixteenth, WIDTH, 1, bias=True)
         self.alignment = GatedAlignment(WIDTH)
         self.head = head(2 * WIDTH, classes)
-        init_weights(self)
-        start_with_small_flows(self)
 
     def forward(self, x: Tensor) -> Tensor:
         quarter, _, sixteenth, deep = self.backbone(x)
@@ -99,8 +95,9 @@ class Alignment(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         reduced = channels // 2
-        self.reduce_fine = nn.Conv2d(channels, reduced, 1, bias=False)
-        self.reduce_coarse = nn.Conv2d(channels, reduced, 1, bias=False)
+        self.reduce_fine = Conv2d(channels, reduced, 1, bias=False)
+        self.reduce_coarse = Conv2d(channels, reduced, 1, bias=False)
+        # Started as torch does it, flows are of a pixel or so; He's weights would make them dozens.
         self.flow = nn.Conv2d(2 * reduced, 2 * self.flows, 3, padding=1, bias=False)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
@@ -119,7 +116,7 @@ class GatedAlignment(Alignment):
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
-        self.gate = nn.Conv2d(4, 1, 3, padding=1, bias=False)
+        self.gate = Conv2d(4, 1, 3, padding=1, bias=False)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         compared = self._compare(fine, coarse)
@@ -152,19 +149,9 @@ def warp(x: Tensor, flow: Tensor) -> Tensor:
     return F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True).to(x.dtype)
 
 
-def start_with_small_flows(net: nn.Module) -> None:
-    """Give the convolutions that predict flows torch's own start, of a pixel or so.
-
-    He's, by the two channels that they give, would move everything by dozens.
-    """
-    for module in net.modules():
-        if isinstance(module, Alignment):
-            module.flow.reset_parameters()
-
-
 def head(in_channels: int, classes: int) -> nn.Sequential:
     """3x3 and 1x1 convolutions to the classes."""
-    return nn.Sequential(*conv_bn_relu(in_channels, WIDTH), nn.Conv2d(WIDTH, classes, 1))
+    return nn.Sequential(*conv_bn_relu(in_channels, WIDTH), Conv2d(WIDTH, classes, 1))
 
 
 NETWORKS = {

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
 from .bisenet import AttentionRefinement, FeatureFusion
-from .layers import ConvBNReLU, conv_bn, conv_bn_relu, global_average, init_weights, spatial_size
+from .layers import Conv2d, ConvBNReLU, conv_bn, conv_bn_relu, global_average, spatial_size
 from .outputs import Outputs
 
 Blocks = tuple[int, int, int]
@@ -41,7 +41,6 @@ class STDCSeg(nn.Module):
         self.aux_heads = nn.ModuleList([head(128, 64, classes), head(128, 64, classes)] if aux else [])
         if aux:
             self.detail_head = head(256, 64, 1)
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | Outputs:
         detail, *contexts = self.context(x)
@@ -78,7 +77,7 @@ class ContextPath(nn.Module):
 
 def head(in_channels: int, hidden: int, classes: int) -> nn.Sequential:
     """3x3 convolution, and a 1x1 convolution without bias to the classes."""
-    return nn.Sequential(*conv_bn_relu(in_channels, hidden), nn.Conv2d(hidden, classes, 1, bias=False))
+    return nn.Sequential(*conv_bn_relu(in_channels, hidden), Conv2d(hidden, classes, 1, bias=False))
 
 
 class STDCNet(nn.Module):

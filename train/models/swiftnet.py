@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import Architecture, Sizes
-from .layers import init_weights, pre_activated, spatial_size, upsample
+from .layers import pre_activated, spatial_size, upsample
 from .resnet import ResNet
 
 
@@ -28,7 +28,6 @@ class SwiftNet(nn.Module):
         self.context = SpatialPyramid(self.backbone.channels[-1], width)
         self.blends = nn.ModuleList(Blend(channels, width) for channels in self.backbone.channels[-2::-1])
         self.head = nn.Sequential(*pre_activated(width, classes, 1, bias=True))
-        init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
         *skips, deep = self.backbone(x)

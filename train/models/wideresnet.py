@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import pre_activated
+from .layers import Conv2d, pre_activated
 
 Stage = tuple[int, tuple[int, ...], int, int, float]
 """Blocks, channels of each convolution, stride of the first block, dilation, and dropout."""
@@ -34,7 +34,7 @@ class WiderResNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        self.stem = Conv2d(3, 64, 3, padding=1, bias=False)
         self.stages = nn.ModuleList()
         width = 64
         for blocks, channels, stride, dilation, dropout in WIDER38:
@@ -65,14 +65,14 @@ class Block(nn.Module):
         self.norm = nn.BatchNorm2d(in_channels)
         if len(channels) == 2:
             layers = [
-                nn.Conv2d(in_channels, first, 3, stride, dilation, dilation, bias=False),
+                Conv2d(in_channels, first, 3, stride, dilation, dilation, bias=False),
                 *pre_activated(first, last, 3, dilation=dilation),
             ]
         else:
             middle = channels[1]
             norm, relu, convolution = pre_activated(middle, last, 1)
             layers = [
-                nn.Conv2d(in_channels, first, 1, stride, bias=False),
+                Conv2d(in_channels, first, 1, stride, bias=False),
                 *pre_activated(first, middle, 3, dilation=dilation),
                 norm,
                 relu,
@@ -81,7 +81,7 @@ class Block(nn.Module):
             ]
         self.convs = nn.Sequential(*layers)
         same = stride == 1 and in_channels == last
-        self.project = None if same else nn.Conv2d(in_channels, last, 1, stride, bias=False)
+        self.project = None if same else Conv2d(in_channels, last, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         activated = F.relu(self.norm(x), inplace=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import conv_bn_relu
+from .layers import Conv2d, conv_bn_relu
 
 
 class Xception39(nn.Module):
@@ -57,8 +57,8 @@ class Block(nn.Module):
 def separable(in_channels: int, out_channels: int, stride: int = 1, *, relu: bool = True) -> nn.Sequential:
     """3x3 depthwise convolution and 1x1 convolution, with one batch norm behind both."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels, bias=False),
-        nn.Conv2d(in_channels, out_channels, 1, bias=False),
+        Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels, bias=False),
+        Conv2d(in_channels, out_channels, 1, bias=False),
         nn.BatchNorm2d(out_channels),
         *([nn.ReLU(inplace=True)] if relu else []),
     )

@@ -195,9 +195,8 @@ def test_the_exported_model_answers_as_the_network_and_builds(name, tmp_path):
     net = build(name, 19)
     spec = small_spec(name, net)
     randomise(net, small_batch(spec)[0])
-    report = export.export(net, spec, tmp_path / "m.onnx", frames=small_frames(spec))
+    report = export.export(net, spec, tmp_path / "m.onnx", frames=small_frames(spec))  # raises if they differ
     assert report.messages == ()
-    assert report.agreement >= 0.9999
     engines.build(tmp_path / "m.onnx", tmp_path / "m.plan", flavour="rtx", compute_capability="8.6")
     shutil.rmtree(tmp_path)  # pytest would keep half a gigabyte of each network
 

@@ -3,6 +3,7 @@ import torch
 
 from roadseg.runtime import UsageError
 from roadseg.train.models import build
+from roadseg.train.models.layers import Conv2d
 from roadseg.train.models.outputs import Outputs
 
 WITH_AUX = ("fastscnn", "bisenet_r18", "bisenetv2", "ddrnet23_slim", "pidnet_s")
@@ -30,6 +31,13 @@ def test_training_adds_auxiliary_logits_and_every_parameter_gets_a_gradient(name
 @pytest.mark.parametrize("name", WITH_AUX)
 def test_a_network_without_auxiliary_heads_has_a_subset_of_the_keys(name):
     assert build(name, 19).state_dict().keys() < build(name, 19, aux=True).state_dict().keys()
+
+
+def test_convolutions_start_with_hes_weights_and_no_bias():
+    torch.manual_seed(0)
+    conv = Conv2d(64, 128, 3, groups=2, bias=True)
+    assert conv.weight.std().item() == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.02)
+    assert not conv.bias.any()
 
 
 def test_fastscnn_has_the_size_of_the_public_port():

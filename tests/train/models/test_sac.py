@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from roadseg.train.models.sac import ScaleAdaptiveConv, scale_adaptive_conv, start_unscaled
+from roadseg.train.models.sac import ScaleAdaptiveConv, scale_adaptive_conv
 
 
 @pytest.fixture
@@ -43,7 +43,6 @@ def bilinear(image, row, column):
 
 def test_it_starts_as_a_plain_convolution_and_learns_its_scales(x):
     conv = ScaleAdaptiveConv(3, 4, dilation=2)
-    start_unscaled(conv)
     y = conv(x)
     torch.testing.assert_close(y, F.conv2d(x, conv.weight, padding=2, dilation=2))
     y.square().sum().backward()
