@@ -29,5 +29,5 @@ clean:
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[export,train,quantize,rtx,video,report,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[export,train,quantize,rtx,kernels,video,report,dev]'
 	touch $(STAMP)

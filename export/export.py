@@ -19,6 +19,7 @@ from roadseg.runtime.onnxfile import OPSETS, PRECISION_KEY, PROVENANCE_KEY, SPEC
 
 from .check import Frames, check_structure, compare_with_torch, lint, synthetic_frames
 from .passes import (
+    AttachFunctions,
     BroadcastUpsample,
     Canonicalize,
     FoldBatchNorm,
@@ -153,6 +154,7 @@ def passes(spec: ModelSpec) -> Sequence[Pass]:
     return (
         NameByModule(NET_PATH[spec.io]),
         LowerAdaptivePool(),
+        AttachFunctions(),
         Simplify(),
         FoldBatchNorm(),
         BroadcastUpsample(),

@@ -21,6 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from roadseg.runtime import ExportError, ModelSpec, SpecError
 from roadseg.runtime.backends.torch import FrameNet, TensorNet, main_output
 
+from .ops import translation
 from .passes.lower_adaptive_pool import TRANSLATION
 
 TENSORS = {"frame": ("frames", "labels"), "tensor": ("images", "logits")}
@@ -57,7 +58,7 @@ def trace(net: nn.Module, spec: ModelSpec, batch: int | None, opset: int) -> ir.
                 input_names=[source],
                 output_names=[answer],
                 dynamic_shapes=None if batch else ({0: torch.export.Dim("batch")},),
-                custom_translation_table=TRANSLATION,
+                custom_translation_table=TRANSLATION | translation(),
             )
     except Exception as error:  # whatever torch or the network raises
         check_output(net, spec, batch)

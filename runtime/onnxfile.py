@@ -20,6 +20,8 @@ PROVENANCE_KEY = "roadseg.provenance"
 """Metadata key of what the model was made from, as JSON of strings."""
 PRECISION_KEY = "roadseg.precision"
 """Metadata key of the typed graph's precision: "fp32", "fp16" or "int8"."""
+CUSTOM_DOMAIN = "roadseg"
+"""Of operators that ONNX does not have."""
 OPSETS = range(17, 24)
 """Versions of the default ONNX domain that roadseg's steps understand."""
 

@@ -20,6 +20,7 @@ EXTRAS = {
     "tensorrt": "tensorrt",
     "tensorrt_rtx": "rtx",
     "torch": "train",
+    "triton": "kernels",
 }
 """The extra of setup.cfg that installs a module."""
 

@@ -29,5 +29,13 @@ def shared_data() -> Path:
 
 
 def pytest_configure() -> None:
-    """Run the garbage collector less often: an exporter's graphs grow by far more objects than it waits for."""
+    """Set what has to be set before anything is imported.
+
+    The garbage collector runs less often: an exporter's graphs grow by far more objects than it waits for. Triton
+    interprets its kernels where no GPU can run them, which it decides as it is imported.
+    """
     gc.set_threshold(50_000)
+    try:
+        find_gpu()
+    except EngineError:
+        os.environ["TRITON_INTERPRET"] = "1"

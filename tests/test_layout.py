@@ -73,7 +73,7 @@ def test_every_step_is_a_folder_of_its_own(setup):
 
 
 def test_the_extras_are_those_promised(extras):
-    assert set(extras) == {"export", "train", "quantize", "tensorrt", "rtx", "video", "report", "dev"}
+    assert set(extras) == {"export", "train", "quantize", "tensorrt", "rtx", "kernels", "video", "report", "dev"}
 
 
 def test_the_base_is_small(setup):

@@ -1,5 +1,6 @@
 """Changes that can happen to a graph: one file each."""
 
+from .attach_functions import AttachFunctions as AttachFunctions
 from .broadcast_upsample import BroadcastUpsample as BroadcastUpsample
 from .canonicalize import Canonicalize as Canonicalize
 from .fold_batchnorm import FoldBatchNorm as FoldBatchNorm

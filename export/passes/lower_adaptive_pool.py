@@ -13,10 +13,10 @@ import torch
 from onnxscript import values
 
 from roadseg.runtime import ExportError
+from roadseg.runtime.onnxfile import CUSTOM_DOMAIN
 
 from .graph import constant, node, replace, static_size
 
-DOMAIN = "roadseg"
 OP_TYPE = "AdaptiveAveragePool"
 
 
@@ -35,10 +35,9 @@ class LowerAdaptivePool:
     """
 
     def __call__(self, model: ir.Model) -> tuple[ir.Model, bool]:
-        pools = [n for n in model.graph if (n.domain, n.op_type) == (DOMAIN, OP_TYPE)]
+        pools = [n for n in model.graph if (n.domain, n.op_type) == (CUSTOM_DOMAIN, OP_TYPE)]
         for pool in pools:
             replace(pool, self._lower(pool))
-        model.opset_imports.pop(DOMAIN, None)
         return model, bool(pools)
 
     def _lower(self, pool: ir.Node) -> list[ir.Node]:
@@ -99,7 +98,7 @@ def _schema() -> onnx.defs.OpSchema:
     schema = onnx.defs.OpSchema
     return schema(
         OP_TYPE,
-        DOMAIN,
+        CUSTOM_DOMAIN,
         1,
         inputs=[schema.FormalParameter("x", "T")],
         outputs=[schema.FormalParameter("y", "T")],
@@ -108,7 +107,7 @@ def _schema() -> onnx.defs.OpSchema:
     )
 
 
-_OP = values.Op(values.Opset(DOMAIN, 1), OP_TYPE, _schema())
+_OP = values.Op(values.Opset(CUSTOM_DOMAIN, 1), OP_TYPE, _schema())
 
 
 def _adaptive_avg_pool2d(x: Any, output_size: Sequence[int]) -> Any:

@@ -1,0 +1,152 @@
+"""A custom operator: one definition with the faces that PyTorch, ONNX and a GPU see."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import onnx
+import torch
+from onnxscript import values
+from torch import Tensor
+
+from roadseg.runtime import UsageError
+from roadseg.runtime.onnxfile import CUSTOM_DOMAIN
+
+from .kernel import Kernel
+
+AttributeType = Literal["INT", "FLOAT", "STRING", "INTS"]
+Attributes = Mapping[str, int | float | str | Sequence[int]]
+"""Of an ONNX node."""
+FLOATS = ("tensor(float16)", "tensor(float)", "tensor(double)")
+
+
+class Op:
+    """An operator that ONNX lacks, or that runtimes compute better as one. All faces compute the same.
+
+    Calling it computes it in PyTorch: by the reference, or by the kernel on a GPU. `roadseg export` writes the
+    call as one node of the domain "roadseg", and the body beside it as a model-local function.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        reference: Callable[..., Tensor],
+        body: str,
+        *,
+        attributes: Mapping[str, AttributeType] | None = None,
+        convert: Callable[..., Attributes] | None = None,
+        kernel: Kernel | None = None,
+    ) -> None:
+        """Register an operator with PyTorch, as `roadseg::<name of reference>`.
+
+        Args:
+            name: ONNX op type, and name of the TensorRT plugin.
+            reference: in PyTorch's own operators, annotated, and free of side effects. Tensors come first; they
+                are the node's inputs.
+            body: nodes in ONNX's text syntax that compute `y` from inputs called as in `reference`. `@name` is an
+                attribute of the node.
+            attributes: of the node, by name.
+            convert: from the other arguments of `reference` to attributes; without it these are the attributes.
+            kernel: what computes it on a GPU; without it the reference does.
+
+        Raises:
+            UsageError: if `name` is that of a standard ONNX operator.
+        """
+        refuse_standard_name(name)
+        self.name = name
+        self.reference = reference
+        self.body = body
+        self.attributes: dict[str, AttributeType] = dict(attributes or {})
+        self.kernel = kernel
+        self._convert = convert
+        self._signature = inspect.signature(reference, eval_str=True)
+        self.inputs = tuple(p.name for p in self._signature.parameters.values() if p.annotation is Tensor)
+        self.torch = torch.library.custom_op(f"{CUSTOM_DOMAIN}::{reference.__name__}", reference, mutates_args=())
+        self.torch.register_fake(reference)
+        self.torch.register_autograd(self._backward, setup_context=remember)
+        if kernel is not None:
+            self.torch.register_kernel("cuda")(kernel)
+
+    def __call__(self, *args: Any, **named: Any) -> Tensor:
+        y: Tensor = self.torch(*args, **named)
+        return y
+
+    def function(self, opset: int) -> onnx.FunctionProto:
+        """The model-local function, for models of an opset of the default domain."""
+        attributes = f"<{', '.join(self.attributes)}>" if self.attributes else ""
+        return onnx.parser.parse_function(
+            f'<domain: "{CUSTOM_DOMAIN}", opset_import: ["": {opset}]>\n'
+            f"{self.name} {attributes} ({', '.join(self.inputs)}) => (y) {{ {self.body} }}"
+        )
+
+    def arguments(self, *args: Any, **named: Any) -> tuple[list[Any], Attributes]:
+        """Inputs and attributes of the node for a call with these arguments."""
+        bound = self._signature.bind(*args, **named)
+        bound.apply_defaults()
+        inputs = [bound.arguments.pop(name) for name in self.inputs]
+        return inputs, self._convert(**bound.arguments) if self._convert else bound.arguments
+
+    def translation(self) -> Callable[..., Any]:
+        """What writes a call into the graph that torch's exporter is making."""
+
+        def write(*args: Any, **named: Any) -> Any:
+            inputs, attributes = self.arguments(*args, **named)
+            return values.Op(values.Opset(CUSTOM_DOMAIN, 1), self.name, self._schema())(*inputs, **attributes)
+
+        # The exporter reads from these which arguments are tensors: those without an annotation.
+        write.__signature__ = self._signature  # type: ignore[attr-defined]
+        write.__annotations__ = {
+            name: p.annotation for name, p in self._signature.parameters.items() if name not in self.inputs
+        }
+        return write
+
+    def _schema(self) -> onnx.defs.OpSchema:
+        schema = onnx.defs.OpSchema
+        kinds = {name: getattr(schema.AttrType, kind) for name, kind in self.attributes.items()}
+        return schema(
+            self.name,
+            CUSTOM_DOMAIN,
+            1,
+            inputs=[schema.FormalParameter(name, f"T{i}") for i, name in enumerate(self.inputs)],
+            outputs=[schema.FormalParameter("y", "T0")],  # torch's exporter knows better, and writes that
+            type_constraints=[(f"T{i}", FLOATS, "") for i in range(len(self.inputs))],
+            attributes=[schema.Attribute(name, kind) for name, kind in kinds.items()],
+        )
+
+    def _backward(self, context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """The reference once more, with its gradient: a kernel keeps nothing of what it computed on its way."""
+        args = list(context.others)
+        tensors = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in context.saved_tensors]
+        with torch.enable_grad():
+            y = self.reference(*tensors, *args)
+        wanted = [tensor for tensor in tensors if tensor.requires_grad]
+        found = iter(torch.autograd.grad(y, wanted, gradient))
+        return (*(next(found) if t.requires_grad else None for t in tensors), *[None] * len(args))
+
+
+def remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    """Keep the arguments of a call for its gradient."""
+    ctx.save_for_backward(*(value for value in inputs if isinstance(value, Tensor)))
+    ctx.others = [value for value in inputs if not isinstance(value, Tensor)]
+    if not output.is_floating_point():
+        ctx.mark_non_differentiable(output)
+
+
+def at_least_float(x: Tensor) -> Tensor:
+    """`x` in FP32, or in FP64 where it is that: what references compute in, to round once at the end."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def refuse_standard_name(name: str) -> None:
+    """Raise UsageError where ONNX has an operator called `name`.
+
+    TensorRT's parser looks at the op type alone and not at the domain: it would build the standard operator
+    without a word.
+    """
+    if any(schema.name == name for schema in onnx.defs.get_all_schemas()):
+        raise UsageError(
+            f"{name} is the name of a standard ONNX operator. TensorRT ignores a node's domain and would compute "
+            "that one; give the operator another name."
+        )

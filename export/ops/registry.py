@@ -1,0 +1,17 @@
+"""The operators there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .op import Op
+from .upsample_argmax import UPSAMPLE_ARGMAX
+
+OPS: dict[str, Op] = {op.name: op for op in (UPSAMPLE_ARGMAX,)}
+"""By ONNX op type."""
+
+
+def translation() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """How torch's exporter writes each of them, for `torch.onnx.export(custom_translation_table=...)`."""
+    return {op.torch._opoverload: op.translation() for op in OPS.values()}

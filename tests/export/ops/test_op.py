@@ -1,0 +1,65 @@
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from roadseg.export import export
+from roadseg.export.ops import OPS, UPSAMPLE_ARGMAX, Op
+from roadseg.runtime import ModelSpec, Segmenter, UsageError
+
+
+def double(x: Tensor, times: int = 2) -> Tensor:
+    return x * times
+
+
+@pytest.mark.parametrize("name", ["Relu", "DeformConv", "MaxUnpool"])
+def test_the_name_of_a_standard_operator_is_refused(name):
+    with pytest.raises(UsageError, match=f"{name} is the name of a standard ONNX operator"):
+        Op(name, double, "y = Identity (x)")
+
+
+def test_arguments_become_inputs_and_attributes():
+    x = torch.zeros(1, 2, 3, 4)
+    inputs, attributes = UPSAMPLE_ARGMAX.arguments(x, [6, 8], align_corners=True)
+    assert inputs == [x]
+    assert attributes == {"size": [6, 8], "coordinates": "align_corners"}
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=OPS)
+def test_every_body_is_valid_in_every_opset_that_is_written(op):
+    for opset in range(18, 24):
+        function = op.function(opset)
+        assert (function.domain, function.name, function.opset_import[0].version) == ("roadseg", op.name, opset)
+        onnx.checker.check_function(function)
+
+
+class Labels(nn.Module):
+    """A network that answers with labels at twice the size, as floats."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3, stride=2, padding=1)
+        self.mix = nn.Conv2d(1, 5, 1)
+
+    def forward(self, x):
+        labels = UPSAMPLE_ARGMAX(self.conv(x), [2 * n for n in x.shape[2:]], False)
+        return self.mix(labels[:, None].float())
+
+
+def test_a_network_is_exported_with_the_operator_as_a_node_and_its_body_as_a_function(tmp_path):
+    torch.manual_seed(0)
+    spec = ModelSpec("labels", 32, 48, classes=("a", "b", "c", "d", "e"))
+    report = export(Labels(), spec, tmp_path / "m.onnx")
+    assert report.nodes["UpsampleArgmax"] == 1
+    assert report.agreement == 1
+    model = onnx.load(tmp_path / "m.onnx")
+    assert [(f.domain, f.name) for f in model.functions] == [("roadseg", "UpsampleArgmax")]
+    assert Segmenter.open(tmp_path / "m.onnx").spec == spec
+
+
+def test_a_network_without_custom_operators_has_no_functions(tmp_path):
+    spec = ModelSpec("plain", 32, 48, classes=("a", "b"))
+    export(nn.Conv2d(3, 2, 1), spec, tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    assert not model.functions
+    assert {opset.domain for opset in model.opset_import} == {""}
