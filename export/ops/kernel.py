@@ -1,26 +1,56 @@
-"""Kernels in Triton's language: run on a GPU or in the interpreter, compiled without either."""
+"""Kernels in Triton's language: run on a GPU or in the interpreter, or described for a compiler."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from roadseg.runtime import require
 
 Launch = Callable[..., Tensor]
 """From a launchable kernel and the operator's arguments to its answer: allocates it, and calls
-`kernel[grid](*pointers and integers, **constants)` once."""
+`kernel[grid](*inputs, *integers, answer, **constants)` once."""
+OPTIONS = ("num_warps", "num_stages")
+"""What a launch may say to Triton's compiler."""
+POINTERS = {
+    torch.float16: "*fp16",
+    torch.float32: "*fp32",
+    torch.uint8: "*u8",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+}
+"""Triton's name for a pointer to elements of a type."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """How a kernel is launched for arguments of certain shapes and types."""
+
+    grid: tuple[int, int, int]
+    """Programs along each axis."""
+    signature: dict[str, str]
+    """Triton's type of every parameter, in order."""
+    integers: dict[str, int]
+    """Values of the integers that are passed at run time."""
+    constants: dict[str, Any]
+    """Values of what is compiled into the kernel."""
+    options: dict[str, int]
+    answer: Tensor
+    """On the meta device."""
 
 
 class Kernel:
     """One GPU kernel that computes an operator.
 
-    Its function takes tensors, integers, and whatever else as `tl.constexpr`: a TensorRT plugin that carries its
-    PTX with it has no other arguments. `tl` is given to its module when the kernel is first needed, so that
-    importing an operator imports no Triton.
+    Its function takes input tensors, integers, the answer, and whatever else as `tl.constexpr`, in this order: a
+    TensorRT plugin that carries its PTX with it has no other arguments. `tl` is given to its module when the
+    kernel is first needed, so that importing an operator imports no Triton.
     """
 
     def __init__(self, function: Callable[..., None], launch: Launch) -> None:
@@ -37,3 +67,47 @@ class Kernel:
     def __call__(self, *args: Any) -> Tensor:
         """Compute the operator, arguments as in PyTorch."""
         return self._launch(self.jit, *args)
+
+    def call_for(self, *args: Any) -> Call:
+        """How the kernel would be launched; tensors may be on the meta device. Nothing is run."""
+        recorder = Recorder()
+        answer = self._launch(recorder, *args)
+        values = inspect.signature(self.function).bind(*recorder.args, **recorder.constants).arguments
+        passed = dict(zip(values, recorder.args, strict=False))
+        return Call(
+            grid=three(*recorder.grid),
+            signature={name: type_of(passed[name]) if name in passed else "constexpr" for name in values},
+            integers={name: value for name, value in passed.items() if isinstance(value, int)},
+            constants={name: value for name, value in values.items() if name not in passed},
+            options=recorder.options,
+            answer=answer,
+        )
+
+
+class Recorder:
+    """Stands in for a kernel and notes how it is launched."""
+
+    def __init__(self) -> None:
+        self.grid: tuple[int, ...] = ()
+        self.args: tuple[Any, ...] = ()
+        self.constants: dict[str, Any] = {}
+        self.options: dict[str, int] = {}
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        self.grid = grid
+        return self._launch
+
+    def _launch(self, *args: Any, **named: Any) -> None:
+        self.args = args
+        self.options = {name: named.pop(name) for name in OPTIONS if name in named}
+        self.constants = named
+
+
+def three(x: int, y: int = 1, z: int = 1) -> tuple[int, int, int]:
+    """A grid of up to three axes as one of three."""
+    return x, y, z
+
+
+def type_of(value: Any) -> str:
+    """Triton's type of an argument."""
+    return POINTERS[value.dtype] if isinstance(value, Tensor) else "i32"

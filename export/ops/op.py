@@ -35,6 +35,7 @@ class Op:
         reference: Callable[..., Tensor],
         body: str,
         *,
+        full_frame: Callable[[torch.dtype], tuple[Any, ...]],
         attributes: Mapping[str, AttributeType] | None = None,
         convert: Callable[..., Attributes] | None = None,
         kernel: Kernel | None = None,
@@ -47,6 +48,8 @@ class Op:
                 are the node's inputs.
             body: nodes in ONNX's text syntax that compute `y` from inputs called as in `reference`. `@name` is an
                 attribute of the node.
+            full_frame: its arguments in a network that sees 1024x2048 pixels, for a floating-point type and on the
+                meta device: what kernels are compiled for and costs are counted on.
             attributes: of the node, by name.
             convert: from the other arguments of `reference` to attributes; without it these are the attributes.
             kernel: what computes it on a GPU; without it the reference does.
@@ -58,6 +61,7 @@ class Op:
         self.name = name
         self.reference = reference
         self.body = body
+        self.full_frame = full_frame
         self.attributes: dict[str, AttributeType] = dict(attributes or {})
         self.kernel = kernel
         self._convert = convert

@@ -66,7 +66,7 @@ def to_attributes(size: Sequence[int], align_corners: bool) -> Attributes:
 
 
 def upsample_argmax_kernel(  # type: ignore[no-untyped-def]
-    logits, labels, classes, rows, columns, to_rows, to_columns,
+    logits, classes, rows, columns, to_rows, to_columns, labels,
     row_step: tl.constexpr, column_step: tl.constexpr, offset: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """A block of labels in one row. A class is interpolated down the columns beside a place, then between them."""
@@ -101,7 +101,7 @@ def launch(kernel: Any, logits: Tensor, size: Sequence[int], align_corners: bool
     labels = logits.new_empty((n, *size), dtype=torch.uint8)
     block = 256
     kernel[(-(-size[1] // block), size[0], n)](
-        logits.contiguous(), labels, classes, rows, columns, *size,
+        logits.contiguous(), classes, rows, columns, *size, labels,
         row_step=step(rows, size[0], align_corners), column_step=step(columns, size[1], align_corners),
         offset=0.0 if align_corners else 0.5, block=block,
     )  # fmt: skip
@@ -115,10 +115,16 @@ def step(length: int, to_length: int, align_corners: bool) -> float:
     return length / to_length
 
 
+def full_frame(dtype: torch.dtype) -> tuple[Tensor, list[int], bool]:
+    """Logits at 1/8 of 1024x2048."""
+    return torch.empty(1, 19, 128, 256, dtype=dtype, device="meta"), [1024, 2048], False
+
+
 UPSAMPLE_ARGMAX = Op(
     "UpsampleArgmax",
     upsample_argmax,
     BODY,
+    full_frame=full_frame,
     attributes={"size": "INTS", "coordinates": "STRING"},
     convert=to_attributes,
     kernel=Kernel(upsample_argmax_kernel, launch),

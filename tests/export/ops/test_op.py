@@ -15,7 +15,7 @@ def double(x: Tensor, times: int = 2) -> Tensor:
 @pytest.mark.parametrize("name", ["Relu", "DeformConv", "MaxUnpool"])
 def test_the_name_of_a_standard_operator_is_refused(name):
     with pytest.raises(UsageError, match=f"{name} is the name of a standard ONNX operator"):
-        Op(name, double, "y = Identity (x)")
+        Op(name, double, "y = Identity (x)", full_frame=lambda dtype: (torch.zeros(1, dtype=dtype),))
 
 
 def test_arguments_become_inputs_and_attributes():

@@ -1,0 +1,124 @@
+"""Kernels for GPUs that are not here: PTX in the version that a driver takes, and what it needs of the machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from roadseg.runtime import BuildError, UsageError, require
+
+from .kernel import Call, Kernel
+
+PTX_VERSIONS = {
+    **dict.fromkeys(("7.5", "8.0", "8.6", "8.7", "8.9", "9.0"), 85),
+    **dict.fromkeys(("10.0", "12.0"), 87),
+    "11.0": 90,
+}
+"""By compute capability, the PTX version, times ten, of the oldest CUDA release whose drivers we serve: 12.6
+(JetPack 6.1), 12.8, and 13.0 (PTX ISA, "Release Notes"). A driver takes its own PTX version and all older ones."""
+ALIGNMENT = 16
+"""Bytes that every pointer is a multiple of, as TensorRT's and PyTorch's are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A kernel for one compute capability and one set of shapes."""
+
+    name: str
+    """Of the function in the PTX."""
+    ptx: str
+    ptx_version: int
+    """Times ten."""
+    cubin: bytes
+    call: Call
+    threads: int
+    """Per program."""
+    shared_bytes: int
+    """Of shared memory per program."""
+    registers: int
+    """Per thread."""
+    spilled_bytes: int
+    """Per thread, stored and loaded because registers ran out."""
+
+
+def compile_kernel(kernel: Kernel, args: tuple[Any, ...], compute_capability: str) -> Compiled:
+    """Compile without a GPU.
+
+    Args:
+        kernel: of an operator.
+        args: the operator's; tensors may be on the meta device.
+        compute_capability: of the GPU, e.g. "8.7".
+
+    Raises:
+        BuildError: if Triton or ptxas refuses the kernel.
+        UsageError: if the GPU is not one of `PTX_VERSIONS`, or Triton is set to interpret kernels.
+        MissingDependencyError: if Triton is not installed.
+    """
+    triton = require("triton", "compiling a kernel")
+    if triton.knobs.runtime.interpret:
+        raise UsageError("TRITON_INTERPRET=1 makes Triton interpret kernels; unset it to compile them.")
+    if compute_capability not in PTX_VERSIONS:
+        raise UsageError(
+            f"kernels are compiled for compute capability {', '.join(PTX_VERSIONS)}, not {compute_capability}."
+        )
+    ptx_version = PTX_VERSIONS[compute_capability]
+    architecture = int(compute_capability.replace(".", ""))
+    call = kernel.call_for(*args)
+    try:
+        built = triton.compile(
+            triton.compiler.ASTSource(kernel.jit, call.signature, call.constants, alignments(call)),
+            target=triton.backends.compiler.GPUTarget("cuda", architecture, 32),
+            options={"ptx_version": ptx_version, "enable_fp_fusion": False, **call.options},
+        )
+    except Exception as error:  # CompilationError, RuntimeError and others from MLIR
+        raise BuildError(
+            f"Triton cannot compile {kernel.function.__name__} for compute capability {compute_capability}: "
+            f"{error}"
+        ) from error
+    registers, spilled = resources(triton, built.asm["ptx"], architecture)
+    return Compiled(
+        name=built.metadata.name,
+        ptx=built.asm["ptx"],
+        ptx_version=ptx_version,
+        cubin=built.asm["cubin"],
+        call=call,
+        threads=32 * built.metadata.num_warps,
+        shared_bytes=built.metadata.shared,
+        registers=registers,
+        spilled_bytes=spilled,
+    )
+
+
+def alignments(call: Call) -> dict[tuple[int], list[list[Any]]]:
+    """What Triton may count on: pointers, and integers that happen to be, are multiples of 16."""
+    return {
+        (i,): [["tt.divisibility", ALIGNMENT]]
+        for i, (name, kind) in enumerate(call.signature.items())
+        if kind.startswith("*") or (name in call.integers and call.integers[name] % ALIGNMENT == 0)
+    }
+
+
+def resources(triton: Any, ptx: str, architecture: int) -> tuple[int, int]:
+    """Registers per thread, and bytes per thread that spill, as ptxas says."""
+    ptxas = triton.backends.nvidia.compiler.get_ptxas(architecture).path
+    (target,) = re.findall(r"^\.target (\w+)", ptx, re.M)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(ptx)
+        command = [
+            ptxas,
+            "-v",
+            "--fmad=false",
+            f"--gpu-name={target}",
+            str(source),
+            "-o",
+            str(source.with_suffix(".cubin")),
+        ]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    spilled = sum(int(n) for n in re.findall(r"(\d+) bytes spill", said))
+    (registers,) = re.findall(r"Used (\d+) registers", said)
+    return int(registers), spilled
