@@ -79,10 +79,12 @@ def compile_kernel(kernel: Kernel, args: tuple[Any, ...], compute_capability: st
             f"Triton cannot compile {kernel.function.__name__} for compute capability {compute_capability}: "
             f"{error}"
         ) from error
-    registers, spilled = resources(triton, built.asm["ptx"], architecture)
+    passed = sum(kind != "constexpr" for kind in call.signature.values())
+    ptx = without_scratch(built.asm["ptx"], built.metadata.name, passed)
+    registers, spilled = resources(triton, ptx, architecture)
     return Compiled(
         name=built.metadata.name,
-        ptx=built.asm["ptx"],
+        ptx=ptx,
         ptx_version=ptx_version,
         cubin=built.asm["cubin"],
         call=call,
@@ -91,6 +93,23 @@ def compile_kernel(kernel: Kernel, args: tuple[Any, ...], compute_capability: st
         registers=registers,
         spilled_bytes=spilled,
     )
+
+
+def without_scratch(ptx: str, name: str, passed: int) -> str:
+    """The PTX without the pointers to scratch memory that Triton appends to a kernel's parameters.
+
+    Who launches the kernel passes `passed` arguments; a driver would read the missing ones from beyond their end.
+
+    Raises:
+        BuildError: if the kernel uses one of them.
+    """
+    head, _, rest = ptx.partition(f".entry {name}(")
+    parameters, _, body = rest.partition(")")
+    extra = range(passed, parameters.count(".param"))
+    if used := [i for i in extra if f"{name}_param_{i}]" in body]:
+        raise BuildError(f"{name} needs scratch memory (parameter {used[0]}), which nobody gives it.")
+    kept = ",".join(parameters.split(",")[:passed])
+    return f"{head}.entry {name}({kept}\n){body}"
 
 
 def alignments(call: Call) -> dict[tuple[int], list[list[Any]]]:

@@ -10,13 +10,13 @@ import torch
 import triton
 
 from roadseg.export.ops import OPS, UPSAMPLE_ARGMAX
-from roadseg.export.ops.compile import PTX_VERSIONS, compile_kernel
-from roadseg.runtime import UsageError
+from roadseg.export.ops.compile import PTX_VERSIONS, compile_kernel, without_scratch
+from roadseg.runtime import BuildError, UsageError
 
 COMPILE_ALL = """
 import json, torch
 from roadseg.export.ops import OPS
-from roadseg.export.ops.compile import PTX_VERSIONS, compile_kernel
+from roadseg.export.ops.compile import PTX_VERSIONS, compile_kernel, without_scratch
 
 for name, op in OPS.items():
     for compute_capability in PTX_VERSIONS:
@@ -24,7 +24,8 @@ for name, op in OPS.items():
         print(json.dumps([name, compute_capability, made.ptx_version, made.ptx.split(".version ")[1][:3],
                           made.ptx.split(".target sm_")[1].split()[0], len(made.cubin), made.spilled_bytes]))
 made = compile_kernel(OPS["UpsampleArgmax"].kernel, OPS["UpsampleArgmax"].full_frame(torch.float32), "8.7")
-print(json.dumps([made.name, made.call.signature, made.call.integers, made.call.grid, "fma.rn" in made.ptx]))
+print(json.dumps([made.name, made.call.signature, made.call.integers, made.call.grid, "fma.rn" in made.ptx,
+                  made.ptx.partition("(")[2].partition(")")[0].count(".param")]))
 """
 
 
@@ -53,12 +54,21 @@ def test_no_kernel_spills_on_orin_and_hopper(lines):
 
 
 def test_a_call_says_what_a_launch_needs_and_products_are_not_fused_with_sums(lines):
-    name, signature, integers, grid, fused = lines[-1]
+    name, signature, integers, grid, fused, parameters = lines[-1]
     assert name == "upsample_argmax_kernel"
     assert list(signature.values()) == ["*fp32", *["i32"] * 5, "*u8", *["constexpr"] * 4]
     assert integers == {"classes": 19, "rows": 128, "columns": 256, "to_rows": 1024, "to_columns": 2048}
     assert grid == [8, 1024, 1]
     assert not fused
+    assert parameters == 7
+
+
+def test_parameters_that_nobody_passes_are_dropped_unless_they_are_used():
+    ptx = ".entry k(\n.param .u64 k_param_0,\n.param .u64 k_param_1\n)\n{ ld.param.b64 %r, [k_param_0]; }"
+    kept = ".entry k(\n.param .u64 k_param_0\n)\n{ ld.param.b64 %r, [k_param_0]; }"
+    assert without_scratch(ptx, "k", 1) == kept
+    with pytest.raises(BuildError, match=r"k needs scratch memory \(parameter 0\)"):
+        without_scratch(ptx, "k", 0)
 
 
 @pytest.fixture
