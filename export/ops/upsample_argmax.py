@@ -28,7 +28,7 @@ def upsample_argmax(logits: Tensor, size: Sequence[int], align_corners: bool) ->
     Returns:
         `(N, *size)` uint8.
     """
-    # F.interpolate is no reference: how it rounds depends on the place in memory, so that equal classes differ.
+    # F.interpolate is no reference: how it rounds depends on a class's number, so that equal classes differ.
     maps = at_least_float(logits)
     for axis in (2, 3):
         low, high, share = neighbours(maps.shape[axis], size[axis - 2], align_corners, maps.device)
