@@ -1,6 +1,9 @@
 """Custom operators: one file each, and the registry."""
 
+from .frame_preprocess import FRAME_PREPROCESS as FRAME_PREPROCESS
 from .kernel import Kernel as Kernel
+from .max_unpool import MAX_POOL_INDICES as MAX_POOL_INDICES
+from .max_unpool import MAX_UNPOOL as MAX_UNPOOL
 from .op import Op as Op
 from .registry import OPS as OPS
 from .registry import translation as translation

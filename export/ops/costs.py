@@ -75,8 +75,20 @@ def inlined(op: Op, args: tuple[Any, ...], opset: int) -> ir.Graph:
     for _ in range(2):  # shapes that depend on folded shapes
         optimizer.fold_constants(folded, output_size_limit=2**30)
         optimizer.remove_unused_nodes(folded)
+        forget_shapes(folded.graph)
         folded = ir.from_proto(onnx.shape_inference.infer_shapes(ir.to_proto(folded), data_prop=True))
     return folded.graph
+
+
+def forget_shapes(graph: ir.Graph) -> None:
+    """Of values between nodes: inference keeps what it once called a length, also where that is known now."""
+    for node in graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = None
+    for value in graph.initializers.values():
+        if value.const_value is not None:
+            value.shape = ir.Shape(value.const_value.shape)
 
 
 def single_node_model(op: Op, args: tuple[Any, ...], opset: int) -> onnx.ModelProto:

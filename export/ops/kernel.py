@@ -66,7 +66,7 @@ class Kernel:
 
     def __call__(self, *args: Any) -> Tensor:
         """Compute the operator, arguments as in PyTorch."""
-        return self._launch(self.jit, *args)
+        return self._launch(Unfused(self.jit), *args)
 
     def call_for(self, *args: Any) -> Call:
         """How the kernel would be launched; tensors may be on the meta device. Nothing is run."""
@@ -82,6 +82,16 @@ class Kernel:
             options=recorder.options,
             answer=answer,
         )
+
+
+class Unfused:
+    """A kernel whose products and sums stay apart, so that they round as in PyTorch and ONNX Runtime."""
+
+    def __init__(self, kernel: Any) -> None:
+        self.kernel = kernel
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        return functools.partial(self.kernel[grid], enable_fp_fusion=False)
 
 
 class Recorder:

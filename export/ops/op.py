@@ -16,10 +16,10 @@ from roadseg.runtime.onnxfile import CUSTOM_DOMAIN
 
 from .kernel import Kernel
 
-AttributeType = Literal["INT", "FLOAT", "STRING", "INTS"]
-Attributes = Mapping[str, int | float | str | Sequence[int]]
+AttributeType = Literal["INT", "FLOAT", "STRING", "INTS", "FLOATS"]
+Attributes = Mapping[str, int | float | str | Sequence[int] | Sequence[float]]
 """Of an ONNX node."""
-FLOATS = ("tensor(float16)", "tensor(float)", "tensor(double)")
+TENSORS = [f"tensor({kind})" for kind in ("float16", "float", "double", "uint8", "int32", "int64")]
 
 
 class Op:
@@ -115,7 +115,7 @@ class Op:
             1,
             inputs=[schema.FormalParameter(name, f"T{i}") for i, name in enumerate(self.inputs)],
             outputs=[schema.FormalParameter("y", "T0")],  # torch's exporter knows better, and writes that
-            type_constraints=[(f"T{i}", FLOATS, "") for i in range(len(self.inputs))],
+            type_constraints=[(f"T{i}", TENSORS, "") for i in range(len(self.inputs))],
             attributes=[schema.Attribute(name, kind) for name, kind in kinds.items()],
         )
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .frame_preprocess import FRAME_PREPROCESS
+from .max_unpool import MAX_POOL_INDICES, MAX_UNPOOL
 from .op import Op
 from .upsample_argmax import UPSAMPLE_ARGMAX
 
-OPS: dict[str, Op] = {op.name: op for op in (UPSAMPLE_ARGMAX,)}
+OPS: dict[str, Op] = {op.name: op for op in (FRAME_PREPROCESS, MAX_POOL_INDICES, MAX_UNPOOL, UPSAMPLE_ARGMAX)}
 """By ONNX op type."""
 
 
