@@ -7,8 +7,10 @@ from typing import Any
 
 from .frame_preprocess import FRAME_PREPROCESS
 from .max_unpool import MAX_POOL_INDICES, MAX_UNPOOL
+from .modulated_deform_conv import MODULATED_DEFORM_CONV
 from .op import Op
 from .psa_mask import PSA_COLLECT, PSA_DISTRIBUTE, PSA_MASK
+from .scale_adaptive_conv import SCALE_ADAPTIVE_CONV
 from .upsample_argmax import UPSAMPLE_ARGMAX
 
 OPS: dict[str, Op] = {
@@ -17,9 +19,11 @@ OPS: dict[str, Op] = {
         FRAME_PREPROCESS,
         MAX_POOL_INDICES,
         MAX_UNPOOL,
+        MODULATED_DEFORM_CONV,
         PSA_COLLECT,
         PSA_DISTRIBUTE,
         PSA_MASK,
+        SCALE_ADAPTIVE_CONV,
         UPSAMPLE_ARGMAX,
     )
 }

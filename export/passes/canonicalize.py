@@ -9,6 +9,10 @@ import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from roadseg.runtime.onnxfile import CUSTOM_DOMAIN
+
+from ..ops import OPS
+
 
 class Canonicalize:
     """Make the file depend on what is computed, and on nothing else.
@@ -128,6 +132,8 @@ def _name_weights(graph: ir.Graph) -> None:
 
 def _role(node: ir.Node, index: int) -> str:
     """What ONNX calls input `index` of the node's operation; the number where it has any number of inputs."""
+    if node.domain == CUSTOM_DOMAIN:
+        return OPS[node.op_type].inputs[index]
     parameters = onnx.defs.get_schema(node.op_type, domain=node.domain).inputs
     if index < len(parameters) and parameters[index].option != onnx.defs.OpSchema.FormalParameterOption.Variadic:
         return str(parameters[index].name)
