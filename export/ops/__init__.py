@@ -1,5 +1,6 @@
 """Custom operators: one file each, and the registry."""
 
+from .criss_cross_attention import CRISS_CROSS_ATTENTION as CRISS_CROSS_ATTENTION
 from .frame_preprocess import FRAME_PREPROCESS as FRAME_PREPROCESS
 from .kernel import Kernel as Kernel
 from .max_unpool import MAX_POOL_INDICES as MAX_POOL_INDICES

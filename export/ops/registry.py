@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .criss_cross_attention import CRISS_CROSS_ATTENTION
 from .frame_preprocess import FRAME_PREPROCESS
 from .max_unpool import MAX_POOL_INDICES, MAX_UNPOOL
 from .modulated_deform_conv import MODULATED_DEFORM_CONV
@@ -16,6 +17,7 @@ from .upsample_argmax import UPSAMPLE_ARGMAX
 OPS: dict[str, Op] = {
     op.name: op
     for op in (
+        CRISS_CROSS_ATTENTION,
         FRAME_PREPROCESS,
         MAX_POOL_INDICES,
         MAX_UNPOOL,
