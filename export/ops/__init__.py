@@ -6,6 +6,7 @@ from .kernel import Kernel as Kernel
 from .max_unpool import MAX_POOL_INDICES as MAX_POOL_INDICES
 from .max_unpool import MAX_UNPOOL as MAX_UNPOOL
 from .modulated_deform_conv import MODULATED_DEFORM_CONV as MODULATED_DEFORM_CONV
+from .non_local_attention import NON_LOCAL_ATTENTION as NON_LOCAL_ATTENTION
 from .op import Op as Op
 from .psa_mask import PSA_COLLECT as PSA_COLLECT
 from .psa_mask import PSA_DISTRIBUTE as PSA_DISTRIBUTE

@@ -88,7 +88,7 @@ def forget_shapes(graph: ir.Graph) -> None:
                 value.shape = None
     for value in graph.initializers.values():
         if value.const_value is not None:
-            value.shape = ir.Shape(value.const_value.shape)
+            value.shape = value.const_value.shape  # type: ignore[assignment]
 
 
 def single_node_model(op: Op, args: tuple[Any, ...], opset: int) -> onnx.ModelProto:

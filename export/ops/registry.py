@@ -9,6 +9,7 @@ from .criss_cross_attention import CRISS_CROSS_ATTENTION
 from .frame_preprocess import FRAME_PREPROCESS
 from .max_unpool import MAX_POOL_INDICES, MAX_UNPOOL
 from .modulated_deform_conv import MODULATED_DEFORM_CONV
+from .non_local_attention import NON_LOCAL_ATTENTION
 from .op import Op
 from .psa_mask import PSA_COLLECT, PSA_DISTRIBUTE, PSA_MASK
 from .scale_adaptive_conv import SCALE_ADAPTIVE_CONV
@@ -22,6 +23,7 @@ OPS: dict[str, Op] = {
         MAX_POOL_INDICES,
         MAX_UNPOOL,
         MODULATED_DEFORM_CONV,
+        NON_LOCAL_ATTENTION,
         PSA_COLLECT,
         PSA_DISTRIBUTE,
         PSA_MASK,
