@@ -2,8 +2,9 @@
 
 Every operator's float inputs have one type, so TensorRT builds the graph strongly typed. Inputs and outputs of the
 model keep their types. float16 begins at the first layer with weights: what prepares the pixels stays float32, and
-so does every operator in `KEPT` and every one whose constants do not fit. The final resize and argmax are float16:
-on CamVid, rounding the upsampled logits of a Fast-SCNN changed 1 label in 7000, and it halves the largest tensor.
+so does every operator in `KEPT` and every one whose constants do not fit. Those of `export.ops` take either type
+and compute in float32. The final resize and argmax are float16: on CamVid, rounding the upsampled logits of a
+Fast-SCNN changed 1 label in 7000, and it halves the largest tensor.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from roadseg.runtime.onnxfile import CUSTOM_DOMAIN
 
 from .graph import Change, Graph, array_of, check, drop_unused, set_nodes, title
 
@@ -62,7 +65,7 @@ def assign_types(graph: Graph) -> tuple[frozenset[str], dict[str, str]]:
 
 def float_reason(graph: Graph, node: NodeProto) -> str:
     """Why a node stays float32; empty if it can be float16."""
-    if node.domain not in ("", "ai.onnx"):
+    if node.domain not in ("", "ai.onnx", CUSTOM_DOMAIN):
         return "it is not an ONNX operator, and may be written for float32"
     too_large = [name for name in node.input if name in graph.constants and not _fits(graph, name)]
     if too_large:
@@ -133,6 +136,8 @@ class Rewriter:
 
 def takes_only_float32(graph: Graph, node: NodeProto, position: int) -> bool:
     """Whether an operator's definition wants float32 for an input, whatever its other types: Resize its scales."""
+    if node.domain == CUSTOM_DOMAIN:
+        return False
     parameters = onnx.defs.get_schema(node.op_type, graph.opset, "").inputs
     return parameters[min(position, len(parameters) - 1)].type_str == "tensor(float)"
 

@@ -1,0 +1,62 @@
+"""A network with a custom operator goes the whole way."""
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from roadseg import calib, engines
+from roadseg.export import export
+from roadseg.export.ops import CRISS_CROSS_ATTENTION
+from roadseg.runtime import ModelSpec, Segmenter, compare
+from roadseg.train import open_data
+
+
+class CrissCross(nn.Module):
+    """Features at 1/4, and what they gather from their columns and rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, 4, 1), nn.BatchNorm2d(32), nn.ReLU())
+        self.query, self.key, self.value = (nn.Conv2d(32, channels, 1) for channels in (16, 16, 32))
+        self.head = nn.Conv2d(32, 19, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.head(x + CRISS_CROSS_ATTENTION(self.query(x), self.key(x), self.value(x)))
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return open_data("scenes:count=4", "train")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("criss_cross") / "m.onnx"
+    export(CrissCross(), ModelSpec("criss_cross", 64, 128), path)
+    return path
+
+
+@pytest.mark.parametrize(("precision", "agreement"), [("fp16", 0.999), ("int8", 0.97)])
+def test_it_is_quantised_built_and_answers_as_before(model, scenes, tmp_path, precision, agreement):
+    pytest.importorskip("tensorrt_rtx")
+    ranges = None
+    if precision == "int8":
+        ranges = tmp_path / "m.ranges"
+        calib.calibrate(model, scenes, count=4, out=ranges)
+    typed = tmp_path / "typed.onnx"
+    calib.quantize(model, precision, out=typed, ranges=ranges)
+    assert [function.name for function in onnx.load(typed).functions] == ["CrissCrossAttention"]
+    assert compare(Segmenter.open(model), Segmenter.open(typed), scenes).pixel_agreement > agreement
+    engines.build(typed, tmp_path / "m.plan", flavour="rtx", compute_capability="8.6")
+
+
+def test_it_takes_and_gives_float16_where_its_neighbours_do(model, tmp_path):
+    report = calib.quantize(model, "fp16", out=tmp_path / "fp16.onnx")
+    assert report.kept == {}
+    graph = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "fp16.onnx"), data_prop=True).graph
+    (node,) = (node for node in graph.node if node.op_type == "CrissCrossAttention")
+    types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    assert {types[name] for name in [*node.input, *node.output]} == {onnx.TensorProto.FLOAT16}
