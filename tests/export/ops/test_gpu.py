@@ -1,0 +1,52 @@
+"""Kernels on a GPU, at full frame, beside their references. Run: pytest -m gpu."""
+
+import os
+
+import pytest
+import torch
+from torch import Tensor
+
+from roadseg.export.ops import MAX_POOL_INDICES, MAX_UNPOOL, OPS
+
+EXACT = {"MaxPoolIndices", "MaxUnpool2d", "PSAMask", "UpsampleArgmax"}
+"""They only move and compare numbers, or round as their references do."""
+
+
+def filled(op, dtype, device):
+    """Arguments of a full frame with values in place of shapes."""
+    generator = torch.Generator().manual_seed(0)
+    args = [value_for(x, generator) if isinstance(x, Tensor) else x for x in op.full_frame(dtype)]
+    if op is MAX_UNPOOL:
+        args[1] = MAX_POOL_INDICES(torch.randn(*args[0].shape[:2], *args[2], generator=generator), *args[3:])
+    return [x.to(device) if isinstance(x, Tensor) else x for x in args]
+
+
+def value_for(x, generator):
+    """A tensor of the same shape and type."""
+    if x.is_floating_point():
+        return torch.randn(x.shape, generator=generator).to(x.dtype)
+    return torch.randint(256, x.shape, generator=generator).to(x.dtype)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=["fp16", "fp32"])
+@pytest.mark.parametrize("op", OPS.values(), ids=OPS)
+def test_a_kernel_gives_at_full_frame_what_the_reference_gives(op, dtype):
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        pytest.skip("Triton interprets kernels in this run; it compiles them in `pytest -m gpu`")
+    args = filled(op, dtype, "cuda")
+    expected, answer = op.reference(*args), op(*args)
+    assert (answer.dtype, answer.shape) == (expected.dtype, expected.shape)
+    if op.name in EXACT:
+        assert torch.equal(answer, expected)
+    else:
+        tolerance = 2e-3 if dtype == torch.float16 else 2e-6
+        assert (answer.double() - expected.double()).abs().max() <= tolerance * expected.double().abs().max()
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=OPS)
+def test_arguments_of_a_full_frame_are_filled_in_kind(op):
+    shapes = [x for x in op.full_frame(torch.float16) if isinstance(x, Tensor)]
+    values = [x for x in filled(op, torch.float16, "cpu") if isinstance(x, Tensor)]
+    assert [(x.shape, x.dtype) for x in values] == [(x.shape, x.dtype) for x in shapes]
+    assert all(x.flatten()[:1000].unique().numel() > 1 for x in values)
