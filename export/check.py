@@ -263,9 +263,10 @@ def _torch_logits(net: nn.Module, spec: ModelSpec, images: Tensor) -> Tensor:
 def _compare(labels: Tensor, logits: Tensor) -> Comparison:
     """Labels `(N, H, W)` beside PyTorch's logits `(N, C, H, W)`."""
     differs = labels != logits.argmax(1)
-    frame, row, column = differs.nonzero(as_tuple=True)
-    behind = logits.amax(1)[differs] - logits[frame, labels[differs].long(), row, column]
-    max_logit = float(logits.abs().max())
+    given, others = labels[differs].long(), logits.movedim(1, -1)[differs]  # (K,), (K, C)
+    behind = others.amax(1) - others.gather(1, given[:, None])[:, 0]
+    low, high = logits.aminmax()
+    max_logit = float(torch.maximum(-low, high))
     return Comparison(
         frames=len(labels),
         pixels=labels.numel(),

@@ -88,13 +88,14 @@ def forget_shapes(graph: ir.Graph) -> None:
                 value.shape = None
     for value in graph.initializers.values():
         if value.const_value is not None:
-            value.shape = value.const_value.shape  # type: ignore[assignment]
+            value.shape = ir.Shape(value.const_value.numpy().shape)
 
 
 def single_node_model(op: Op, args: tuple[Any, ...], opset: int) -> onnx.ModelProto:
     """A model of one call, with the body as its local function."""
     inputs, attributes = op.arguments(*args)
-    node = helper.make_node(op.name, op.inputs, ["y"], domain=CUSTOM_DOMAIN, **attributes)  # type: ignore[arg-type]
+    node = helper.make_node(op.name, op.inputs, ["y"], domain=CUSTOM_DOMAIN)
+    node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
     described = [_describe(name, x) for name, x in zip(op.inputs, inputs, strict=True)]
     graph = helper.make_graph([node], op.name, described, [_describe("y", op.reference(*args))])
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid(CUSTOM_DOMAIN, 1)]

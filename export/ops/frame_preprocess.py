@@ -194,18 +194,9 @@ FLOAT, FLOAT16 = 1, 10
 """Of ONNX's TensorProto.DataType."""
 
 
-def to_attributes(
-    scale: Sequence[float],
-    shift: Sequence[float],
-    crop: Sequence[int],
-    size: Sequence[int],
-    canvas: Sequence[int],
-    corner: Sequence[int],
-    fill: Sequence[int],
-    bgr: bool,
-    half: bool,
-) -> Attributes:
+def to_attributes(**named: Any) -> Attributes:
     """Arguments of `frame_preprocess` as the node has them: rows, columns and channels are sliced, then padded."""
+    scale, shift, crop, size, canvas, corner, fill, bgr, half = Arguments(**named)
     top, left, height, width = crop
     below, right = (canvas[i] - corner[i] - size[i] for i in (0, 1))
     # Channels are turned round by a step of -1, to an end before the first.
@@ -286,20 +277,9 @@ def frame_preprocess_kernel(  # type: ignore[no-untyped-def]
         tl.store(to_row + x, value.to(answer.dtype.element_ty), mask=x < canvas_columns)
 
 
-def launch(
-    kernel: Any,
-    frames: Tensor,
-    scale: Sequence[float],
-    shift: Sequence[float],
-    crop: Sequence[int],
-    size: Sequence[int],
-    canvas: Sequence[int],
-    corner: Sequence[int],
-    fill: Sequence[int],
-    bgr: bool,
-    half: bool,
-) -> Tensor:
+def launch(kernel: Any, frames: Tensor, *args: Any) -> Tensor:
     """Run the kernel."""
+    scale, shift, crop, size, canvas, corner, fill, bgr, half = Arguments(*args)
     check(frames, crop, size, canvas, corner)
     frames = frames.contiguous()
     n, rows, columns, _ = frames.shape

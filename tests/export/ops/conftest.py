@@ -10,15 +10,6 @@ from roadseg.export.ops.costs import single_node_model
 OPSET = 20
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tensors here are tiny."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def answer_of_function():
     """Compute a call of an operator in ONNX Runtime, by its model-local function."""
