@@ -69,11 +69,14 @@ def compile_kernel(kernel: Kernel, args: tuple[Any, ...], compute_capability: st
     architecture = int(compute_capability.replace(".", ""))
     call = kernel.call_for(*args)
     try:
-        built = triton.compile(
-            triton.compiler.ASTSource(kernel.jit, call.signature, call.constants, alignments(call)),
-            target=triton.backends.compiler.GPUTarget("cuda", architecture, 32),
-            options={"ptx_version": ptx_version, "enable_fp_fusion": False, **call.options},
-        )
+        with triton.knobs.compilation.scope():
+            # Else the PTX has the path of our source in it, and lines that move.
+            triton.knobs.compilation.disable_line_info = True
+            built = triton.compile(
+                triton.compiler.ASTSource(kernel.jit, call.signature, call.constants, alignments(call)),
+                target=triton.backends.compiler.GPUTarget("cuda", architecture, 32),
+                options={"ptx_version": ptx_version, "enable_fp_fusion": False, **call.options},
+            )
     except Exception as error:  # CompilationError, RuntimeError and others from MLIR
         raise BuildError(
             f"Triton cannot compile {kernel.function.__name__} for compute capability {compute_capability}: "

@@ -25,6 +25,7 @@ for name, op in OPS.items():
                           made.ptx.split(".target sm_")[1].split()[0], len(made.cubin), made.spilled_bytes]))
 made = compile_kernel(OPS["UpsampleArgmax"].kernel, OPS["UpsampleArgmax"].full_frame(torch.float32), "8.7")
 print(json.dumps([made.name, made.call.signature, made.call.integers, made.call.grid, "fma.rn" in made.ptx,
+                  any(sign in made.ptx for sign in (".file", ".loc", ".py")),
                   made.ptx.partition("(")[2].partition(")")[0].count(".param")]))
 """
 
@@ -53,13 +54,14 @@ def test_no_kernel_spills_on_orin_and_hopper(lines):
     assert {key: spilled for key, spilled in spilling.items() if key[1] in ("8.7", "9.0")} == {}
 
 
-def test_a_call_says_what_a_launch_needs_and_products_are_not_fused_with_sums(lines):
-    name, signature, integers, grid, fused, parameters = lines[-1]
+def test_a_call_says_what_a_launch_needs_and_the_ptx_neither_fuses_nor_tells_where_it_is_from(lines):
+    name, signature, integers, grid, fused, located, parameters = lines[-1]
     assert name == "upsample_argmax_kernel"
     assert list(signature.values()) == ["*fp32", *["i32"] * 5, "*u8", *["constexpr"] * 4]
     assert integers == {"classes": 19, "rows": 128, "columns": 256, "to_rows": 1024, "to_columns": 2048}
     assert grid == [8, 1024, 1]
     assert not fused
+    assert not located
     assert parameters == 7
 
 
