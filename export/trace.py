@@ -98,13 +98,13 @@ def run_once(net: nn.Module, shape: tuple[int, ...]) -> object:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Swallow what torch's exporter prints, warns and logs; no node notes the stack that made it, to save time."""
-    disabled, unnoted = logging.root.manager.disable, fx_config.do_not_emit_stack_traces
+    """Swallow what torch's exporter prints, warns and logs, and spare it what takes time alone."""
+    disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    fx_config.do_not_emit_stack_traces = True
     nowhere = io.StringIO()
     try:
         with (
+            without_stack_traces(),
             contextlib.redirect_stdout(nowhere),
             contextlib.redirect_stderr(nowhere),
             warnings.catch_warnings(),
@@ -113,7 +113,21 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
-        fx_config.do_not_emit_stack_traces = unnoted
+
+
+@contextlib.contextmanager
+def without_stack_traces() -> Iterator[None]:
+    """Keep torch from noting the stack of every node, where its version can be told so (2.13 can, 2.11 cannot)."""
+    name = "do_not_emit_stack_traces"
+    if not hasattr(fx_config, name):
+        yield
+        return
+    before = getattr(fx_config, name)
+    setattr(fx_config, name, True)
+    try:
+        yield
+    finally:
+        setattr(fx_config, name, before)
 
 
 def essence(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 import dataclasses
 import logging
+import types
 
 import onnx_ir as ir
 import pytest
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from nets import Answers
 from torch import nn
 
+import roadseg.export.trace
 from roadseg.export.passes import NameByModule
 from roadseg.export.trace import NET_PATH, trace
 from roadseg.runtime import ExportError
@@ -73,6 +75,11 @@ def test_the_exporter_is_silent(spec, capfd, caplog):
     out, err = capfd.readouterr()
     assert (out, err) == ("", "")
     assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
+
+
+def test_a_torch_that_cannot_be_told_to_note_no_stacks_exports_as_well(spec, monkeypatch):
+    monkeypatch.setattr(roadseg.export.trace, "fx_config", types.SimpleNamespace())
+    assert len(trace(Answers(F.relu).eval(), spec, 1, opset=20).graph.outputs) == 1
 
 
 def test_every_node_says_which_module_it_is_from(spec):
