@@ -67,7 +67,7 @@ def compile_kernel(kernel: Kernel, args: tuple[Any, ...], compute_capability: st
         )
     ptx_version = PTX_VERSIONS[compute_capability]
     architecture = int(compute_capability.replace(".", ""))
-    call = kernel.call_for(*args)
+    call = kernel.call_for(*args, architecture=architecture)
     try:
         with triton.knobs.compilation.scope():
             # Else the PTX has the path of our source in it, and lines that move.

@@ -15,7 +15,14 @@ from roadseg.runtime import require
 
 Launch = Callable[..., Tensor]
 """From a launchable kernel and the operator's arguments to its answer: allocates it, and calls
-`kernel[grid](*inputs, *integers, answer, **constants)` once."""
+`kernel[grid](*inputs, *integers, answer, **constants)` once. `kernel.architecture` is ten times the compute
+capability of the GPU."""
+ANY_ARCHITECTURE = 80
+"""What launches are told where there is no GPU: in the interpreter."""
+LARGE = range(90, 120)
+"""Architectures whose multiprocessors have more than twice the shared memory of others (228 KB)."""
+TENSOR_CORES = range(80, 1000)
+"""Architectures whose tensor cores Triton uses."""
 OPTIONS = ("num_warps", "num_stages")
 """What a launch may say to Triton's compiler."""
 POINTERS = {
@@ -66,11 +73,16 @@ class Kernel:
 
     def __call__(self, *args: Any) -> Tensor:
         """Compute the operator, arguments as in PyTorch."""
-        return self._launch(Unfused(self.jit), *args)
+        return self._launch(Unfused(self.jit, architecture_of(args)), *args)
 
-    def call_for(self, *args: Any) -> Call:
-        """How the kernel would be launched; tensors may be on the meta device. Nothing is run."""
-        recorder = Recorder()
+    def call_for(self, *args: Any, architecture: int = ANY_ARCHITECTURE) -> Call:
+        """How the kernel would be launched; tensors may be on the meta device. Nothing is run.
+
+        Args:
+            args: the operator's.
+            architecture: of the GPU, ten times its compute capability.
+        """
+        recorder = Recorder(architecture)
         answer = self._launch(recorder, *args)
         values = inspect.signature(self.function).bind(*recorder.args, **recorder.constants).arguments
         passed = dict(zip(values, recorder.args, strict=False))
@@ -87,8 +99,10 @@ class Kernel:
 class Unfused:
     """A kernel whose products and sums stay apart, so that they round as in PyTorch and ONNX Runtime."""
 
-    def __init__(self, kernel: Any) -> None:
+    def __init__(self, kernel: Any, architecture: int) -> None:
         self.kernel = kernel
+        self.architecture = architecture
+        """Of the GPU that runs it, for launches whose blocks depend on it."""
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
         return functools.partial(self.kernel[grid], enable_fp_fusion=False)
@@ -97,7 +111,8 @@ class Unfused:
 class Recorder:
     """Stands in for a kernel and notes how it is launched."""
 
-    def __init__(self) -> None:
+    def __init__(self, architecture: int) -> None:
+        self.architecture = architecture
         self.grid: tuple[int, ...] = ()
         self.args: tuple[Any, ...] = ()
         self.constants: dict[str, Any] = {}
@@ -111,6 +126,15 @@ class Recorder:
         self.args = args
         self.options = {name: named.pop(name) for name in OPTIONS if name in named}
         self.constants = named
+
+
+def architecture_of(args: tuple[Any, ...]) -> int:
+    """Ten times the compute capability of the GPU that the tensors among the arguments are on."""
+    device = next(x.device for x in args if isinstance(x, Tensor))
+    if device.type != "cuda":
+        return ANY_ARCHITECTURE
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
 
 
 def three(x: int, y: int = 1, z: int = 1) -> tuple[int, int, int]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from roadseg.runtime import UsageError
 
-from .kernel import Kernel
+from .kernel import LARGE, TENSOR_CORES, Kernel
 from .op import Op, at_least_float
 
 if TYPE_CHECKING:
@@ -160,8 +160,8 @@ its definition all energies are held at once, in the input's type, and `scale` m
 
 def non_local_attention_kernel(  # type: ignore[no-untyped-def]
     query, key, value, positions, places, depth, channels, answer,
-    factor: tl.constexpr, unit: tl.constexpr, whole: tl.constexpr, part: tl.constexpr,
-    block: tl.constexpr, block_places: tl.constexpr, block_channels: tl.constexpr,
+    scale: tl.constexpr, log2_e: tl.constexpr, unit: tl.constexpr, whole: tl.constexpr, part: tl.constexpr,
+    block: tl.constexpr, block_places: tl.constexpr, block_channels: tl.constexpr, precision: tl.constexpr,
 ):  # fmt: skip
     """A block of queries, and a block of the channels that they gather, from a block of places after the other.
 
@@ -191,21 +191,22 @@ def non_local_attention_kernel(  # type: ignore[no-untyped-def]
         if whole:
             near = (d < depth)[:, None] & present[None, :]
             k = tl.load(key + d[:, None] * places + place[None, :], mask=near, other=0)
-            energy = tl.dot(q, k, energy, input_precision="ieee")
+            energy = tl.dot(q, k, energy, input_precision=precision)
         else:
             for start in range(0, depth, part):
                 e = start + d
                 q = tl.load(query + e[None, :] * positions, mask=inside & (e < depth)[None, :], other=0)
                 near = (e < depth)[:, None] & present[None, :]
                 k = tl.load(key + e[:, None] * places + place[None, :], mask=near, other=0)
-                energy = tl.dot(q, k, energy, input_precision="ieee")
-        energy = tl.where(present[None, :], energy * factor, float("-inf"))
+                energy = tl.dot(q, k, energy, input_precision=precision)
+        energy = tl.where(present[None, :], energy * scale, float("-inf"))
         higher = tl.maximum(highest, tl.max(energy, axis=1))
-        fading = tl.exp2(highest - higher)
-        weight = tl.exp2(energy - higher[:, None])
+        # Energies are large, their differences are not where they matter: those are turned into powers of 2.
+        fading = tl.exp2((highest - higher) * log2_e)
+        weight = tl.exp2((energy - higher[:, None]) * log2_e)
         total = total * fading + tl.sum(weight, axis=1)
         weight = (weight * unit).to(v.dtype)
-        gathered = tl.dot(weight, v, gathered * fading[:, None], input_precision="ieee")
+        gathered = tl.dot(weight, v, gathered * fading[:, None], input_precision=precision)
         highest = higher
     gathered = gathered / (total * unit)[:, None]
     answer += frame * channels * positions + c * positions
@@ -215,9 +216,9 @@ def non_local_attention_kernel(  # type: ignore[no-untyped-def]
 def launch(kernel: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     """Run the kernel.
 
-    More than 256 channels are gathered by several programs, each of which computes the energies. For each pair of
-    positions DANet takes 2 * 64 + 512 products and not 64 + 512, 11 % more; with D = C = 512 it is 50 % more.
-    One program for all 512 would keep 128 sums in the registers of each of its 256 threads.
+    More channels than a program has registers for are gathered by several, each of which computes the energies.
+    With blocks of 256 channels, DANet takes 2 * 64 + 512 products for each pair of positions and not 64 + 512,
+    11 % more; with D = C = 512 it is 50 % more.
     """
     check(query, key, value)
     n, depth, *size = query.shape
@@ -225,17 +226,34 @@ def launch(kernel: Any, query: Tensor, key: Tensor, value: Tensor, scale: float)
     positions, places = math.prod(size), math.prod(value.shape[2:])
     answer = value.new_empty((n, channels, *size))
     half = value.dtype == torch.float16
-    block, block_places = (64, 32) if half else (32, 16)
-    block_channels = padded(channels, 256)
+    aligned = positions % 16 == places % 16 == 0
+    block, block_places, most, precision, warps, stages = blocks(kernel.architecture, half, aligned)
+    block_channels = padded(channels, most)
     whole = depth <= 64
-    # Larger parts, or blocks, spill where the length is odd: nothing is aligned then, and loads go by elements.
     part = padded(depth, 64 if half or whole else 32)
     kernel[(-(-positions // block), -(-channels // block_channels), n)](
         query.contiguous(), key.contiguous(), value.contiguous(), positions, places, depth, channels, answer,
-        factor=scale * math.log2(math.e), unit=UNIT, whole=whole, part=part,
-        block=block, block_places=block_places, block_channels=block_channels, num_warps=8, num_stages=2,
+        scale=scale, log2_e=math.log2(math.e), unit=UNIT, whole=whole, part=part,
+        block=block, block_places=block_places, block_channels=block_channels, precision=precision,
+        num_warps=warps, num_stages=stages,
     )  # fmt: skip
     return answer
+
+
+def blocks(architecture: int, half: bool, aligned: bool) -> tuple[int, int, int, str, int, int]:
+    """Queries, places and channels at most that a program takes at a time, precision of products, warps, stages.
+
+    A product of FP32 numbers is made of three of TF32 numbers, which tensor cores compute: it is as exact. Where
+    lengths are no multiples of 16 nothing is aligned, and loads go by elements: larger blocks spill then.
+    """
+    if architecture not in TENSOR_CORES:
+        return 32, 16, 128, "ieee", 8, 2
+    large = architecture in LARGE and aligned
+    if half:
+        return (128, 64, 256, "ieee", 8, 3) if large else (64, 32, 256, "ieee", 8, 2)
+    if not aligned:
+        return 32, 16, 128, "tf32x3", 4, 2
+    return (128, 32, 128, "tf32x3", 8, 3) if large else (64, 32, 64, "tf32x3", 4, 2)
 
 
 def padded(length: int, most: int) -> int:

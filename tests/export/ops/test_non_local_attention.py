@@ -226,3 +226,14 @@ def test_maps_that_do_not_belong_together_are_refused(key, value):
     for face in (NON_LOCAL_ATTENTION, NON_LOCAL_ATTENTION.kernel):
         with pytest.raises(UsageError, match=r"a value \(N, C, H2, W2\).*; got \(1, 4, 3, 5\) torch.float32, "):
             face(torch.zeros(1, 4, 3, 5), torch.zeros(key), torch.zeros(value), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "places", "block"),
+    [(75, 256, 32), (87, 256, 64), (90, 256, 128), (90, 257, 64), (120, 256, 64)],
+)
+def test_blocks_are_as_large_as_a_gpu_and_the_alignment_allow(architecture, places, block):
+    query, value = (torch.empty(1, c, 1, places, dtype=torch.float16, device="meta") for c in (64, 512))
+    call = NON_LOCAL_ATTENTION.kernel.call_for(query, query, value, 1.0, architecture=architecture)
+    assert call.constants["block"] == block
+    assert call.grid == (-(-places // block), -(-512 // call.constants["block_channels"]), 1)
