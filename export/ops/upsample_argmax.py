@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +31,11 @@ def upsample_argmax(logits: Tensor, size: Sequence[int], align_corners: bool) ->
     """
     # F.interpolate is no reference: how it rounds depends on a class's number, so that equal classes differ.
     maps = at_least_float(logits)
-    for axis in (2, 3):
+    for axis in (3, 2):
         low, high, share = neighbours(maps.shape[axis], size[axis - 2], align_corners, maps.device)
         share = share[:, None] if axis == 2 else share
-        maps = maps.index_select(axis, low) * (1 - share) + maps.index_select(axis, high) * share
+        before = maps.index_select(axis, low)
+        maps = before + (maps.index_select(axis, high) - before) * share
     return maps.argmax(dim=1).to(torch.uint8)
 
 
@@ -67,45 +69,84 @@ def to_attributes(size: Sequence[int], align_corners: bool) -> Attributes:
 
 def upsample_argmax_kernel(  # type: ignore[no-untyped-def]
     logits, classes, rows, columns, to_rows, to_columns, labels,
-    row_step: tl.constexpr, column_step: tl.constexpr, offset: tl.constexpr, block: tl.constexpr,
+    row_step: tl.constexpr, column_step: tl.constexpr, offset: tl.constexpr, lowest: tl.constexpr,
+    per_row: tl.constexpr, first: tl.constexpr, parts: tl.constexpr, tall: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
-    """A block of labels in one row. A class is interpolated down the columns beside a place, then between them."""
+    """A part of the labels that are between the same two rows of logits, in a block of columns.
+
+    What a class is between two columns is computed once for all `tall` rows. Those that belong to other rows of
+    logits are left to these.
+    """
     x = tl.program_id(0) * block + tl.arange(0, block)
-    y = tl.program_id(1)
+    k = tl.program_id(1) // parts + lowest
     frame = tl.program_id(2)
-    inside = x < to_columns
-    row = tl.minimum(tl.maximum((y + offset) * row_step - offset, 0.0), rows - 1)
+    y = tl.floor(per_row * k + first).to(tl.int32) + tl.program_id(1) % parts * tall + tl.arange(0, tall)
+    row = (y + offset) * row_step - offset
+    mine = (tl.floor(row) == k) & (y >= 0) & (y < to_rows)
+    top = tl.maximum(k, 0)
+    below = tl.minimum(k + 1, rows - 1)
+    down = tl.minimum(tl.maximum(row, 0.0), rows - 1) - top
     column = tl.minimum(tl.maximum((x + offset) * column_step - offset, 0.0), columns - 1)
-    top = row.to(tl.int32)
     left = column.to(tl.int32)
-    below = tl.minimum(top + 1, rows - 1)
     right = tl.minimum(left + 1, columns - 1)
-    down = row - top
     along = column - left
-    best = tl.full([block], float("-inf"), tl.float32)
-    label = tl.zeros([block], tl.int32)
+    upper = logits + (frame * classes * rows + top) * columns
+    lower = logits + (frame * classes * rows + below) * columns
+    best = tl.full([tall, block], float("-inf"), tl.float32)
+    label = tl.zeros([tall, block], tl.int32)
     for c in range(classes):
-        upper = logits + ((frame * classes + c) * rows + top) * columns
-        lower = logits + ((frame * classes + c) * rows + below) * columns
-        before = tl.load(upper + left).to(tl.float32) * (1 - down) + tl.load(lower + left).to(tl.float32) * down
-        after = tl.load(upper + right).to(tl.float32) * (1 - down) + tl.load(lower + right).to(tl.float32) * down
-        value = before * (1 - along) + after * along
+        before = tl.load(upper + left).to(tl.float32)
+        above = before + (tl.load(upper + right).to(tl.float32) - before) * along
+        before = tl.load(lower + left).to(tl.float32)
+        beneath = before + (tl.load(lower + right).to(tl.float32) - before) * along
+        value = above[None, :] + (beneath - above)[None, :] * down[:, None]
         label = tl.where(value > best, c, label)
         best = tl.maximum(value, best)
-    tl.store(labels + (frame * to_rows + y) * to_columns + x, label.to(tl.uint8), mask=inside)
+        upper += rows * columns
+        lower += rows * columns
+    at = labels + (frame * to_rows + y[:, None]) * to_columns + x[None, :]
+    tl.store(at, label.to(tl.uint8), mask=mine[:, None] & (x < to_columns)[None, :])
 
 
 def launch(kernel: Any, logits: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
     """Run the kernel."""
     n, classes, rows, columns = logits.shape
     labels = logits.new_empty((n, *size), dtype=torch.uint8)
-    block = 256
-    kernel[(-(-size[1] // block), size[0], n)](
+    block = 128
+    offset, lowest = (0.0, 0) if align_corners else (0.5, -1)
+    per_row, first, most = rows_between(rows, size[0], align_corners)
+    tall = min(8, power_of_two(most))
+    parts = -(-most // tall)
+    kernel[(-(-size[1] // block), (rows - lowest) * parts, n)](
         logits.contiguous(), classes, rows, columns, *size, labels,
         row_step=step(rows, size[0], align_corners), column_step=step(columns, size[1], align_corners),
-        offset=0.0 if align_corners else 0.5, block=block,
+        offset=offset, lowest=lowest, per_row=per_row, first=first, parts=parts, tall=tall, block=block,
     )  # fmt: skip
     return labels
+
+
+def rows_between(length: int, to_length: int, align_corners: bool) -> tuple[float, float, int]:
+    """Which rows of the result are between rows k and k + 1 of the source, or on the former.
+
+    The first is where k is multiplied by the first of these numbers, the second is added, and the sum is rounded
+    down; there are at most as many as the third says.
+    """
+    rows, to_rows = length - align_corners, to_length - align_corners
+    if not rows or not to_rows:
+        return 0.0, 0.0, to_length  # all are on the first
+    if to_rows % rows == 0:
+        whole = to_rows // rows
+        # The step is rounded unless it is a power of two, and may take a row to the place before its own.
+        return float(whole), 0.0 if align_corners else float(whole // 2), whole + bool(whole & (whole - 1))
+    offset = 0.0 if align_corners else 0.5
+    per_row = 1 / step(length, to_length, align_corners)
+    # Rounding moves a row by one at most.
+    return per_row, offset * per_row - offset - 1, math.ceil(per_row) + 3
+
+
+def power_of_two(least: int) -> int:
+    """The smallest that is not less."""
+    return 1 << (least - 1).bit_length()
 
 
 def step(length: int, to_length: int, align_corners: bool) -> float:

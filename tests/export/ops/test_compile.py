@@ -57,9 +57,9 @@ def test_no_kernel_spills_on_orin_and_hopper(lines):
 def test_a_call_says_what_a_launch_needs_and_the_ptx_neither_fuses_nor_tells_where_it_is_from(lines):
     name, signature, integers, grid, fused, located, parameters = lines[-1]
     assert name == "upsample_argmax_kernel"
-    assert list(signature.values()) == ["*fp32", *["i32"] * 5, "*u8", *["constexpr"] * 4]
+    assert list(signature.values()) == ["*fp32", *["i32"] * 5, "*u8", *["constexpr"] * 9]
     assert integers == {"classes": 19, "rows": 128, "columns": 256, "to_rows": 1024, "to_columns": 2048}
-    assert grid == [8, 1024, 1]
+    assert grid == [16, 129, 1]
     assert not fused
     assert not located
     assert parameters == 7

@@ -1,3 +1,6 @@
+import itertools
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -5,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from roadseg.export.ops import UPSAMPLE_ARGMAX
+from roadseg.export.ops.upsample_argmax import rows_between, step
 
 
 @st.composite
@@ -34,6 +38,29 @@ def rounding_decides(logits, size, align_corners):
     full = F.interpolate(logits.double(), size, mode="bilinear", align_corners=align_corners)
     gaps = full.amax(1, keepdim=True) - full
     return bool(((gaps > 1e-12) & (gaps < 1e-5)).any())
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("rows", [1, 2, 3, 7])
+def test_the_kernel_labels_every_row_whatever_the_factor(rows, align_corners):
+    logits = torch.randn(1, 4, rows, 3, generator=torch.Generator().manual_seed(0))
+    for to_rows in (1, 2, 3, 5, 8, 9, 12, 21, 24, 31, 64):
+        expected = UPSAMPLE_ARGMAX(logits, [to_rows, 7], align_corners)
+        assert torch.equal(UPSAMPLE_ARGMAX.kernel(logits, [to_rows, 7], align_corners), expected)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_each_row_is_in_the_reach_of_the_rows_of_logits_it_lies_between(align_corners):
+    offset = np.float32(0 if align_corners else 0.5)
+    for rows, to_rows in itertools.product(
+        [1, 2, 3, 17, 90, 128, 129], [1, 7, 90, 270, 720, 1024, 1025, 1080, 2160]
+    ):
+        places = (np.arange(to_rows, dtype=np.float32) + offset) * np.float32(step(rows, to_rows, align_corners))
+        above = np.floor(places - offset)
+        per_row, first, most = rows_between(rows, to_rows, align_corners)
+        behind = np.arange(to_rows) - np.floor(np.float32(per_row) * above + np.float32(first))
+        assert behind.min() >= 0
+        assert behind.max() < most
 
 
 def test_equal_logits_give_the_lowest_class():
