@@ -9,7 +9,7 @@ from torch import Tensor
 
 from roadseg.runtime import UsageError
 
-from .kernel import Kernel
+from .kernel import LARGE, TENSOR_CORES, Kernel
 from .op import Op, at_least_float
 
 if TYPE_CHECKING:
@@ -92,84 +92,73 @@ BODY = f"""
 def criss_cross_attention_kernel(  # type: ignore[no-untyped-def]
     query, key, value, answer,
     depth: tl.constexpr, channels: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr,
-    part: tl.constexpr, above: tl.constexpr, beside: tl.constexpr, block: tl.constexpr,
-    block_channels: tl.constexpr,
+    part: tl.constexpr, tall: tl.constexpr, wide: tl.constexpr, keys: tl.constexpr,
+    block_channels: tl.constexpr, precision: tl.constexpr,
 ):  # fmt: skip
-    """A block of positions in one row, and a block of the channels that they gather.
+    """A tile of `tall` rows and `wide` columns, and a block of the channels that its positions gather.
 
-    Weights are relative to the highest energy so far; what was gathered fades when a higher one turns up. First
-    comes the column, `above` keys of each position at a time. It has the position itself, so that there always is
-    a highest energy. Then comes the row, `beside` keys of all at a time. Energies are summed over `part` channels
-    at a time.
+    `keys` at a time, it goes down the tile's columns and then along its rows. Products are those of all positions
+    with all keys, which tensor cores are fast at; those of other columns, and then of other rows, are left out of
+    the softmax. Weights are relative to the highest energy so far; what was gathered fades when a higher one turns
+    up. The columns have the positions themselves, so that there always is a highest energy.
 
     Shapes are constants: addresses then differ by constants, and take far fewer registers.
     """
-    y = tl.program_id(0)
-    x = tl.program_id(1) * block + tl.arange(0, block)
-    blocks = -(-channels // block_channels)
+    top = tl.program_id(0) * tall
+    left = tl.program_id(1) * wide
+    place = tl.arange(0, tall * wide)[:, None]
+    y = top + place // wide
+    x = left + place % wide
+    inside = (y < rows) & (x < columns)
+    blocks: tl.constexpr = (channels + block_channels - 1) // block_channels
     frame = (tl.program_id(2) // blocks).to(tl.int64)
-    c = tl.program_id(2) % blocks * block_channels + tl.arange(0, block_channels)
-    inside = x < columns
-    known = c < channels
-    plane = rows * columns
-    query += frame * depth * plane + y * columns
+    c = tl.program_id(2) % blocks * block_channels + tl.arange(0, block_channels)[None, :]
+    lane = tl.arange(0, keys)
+    d = tl.arange(0, part)
+    plane: tl.constexpr = rows * columns
+    whole: tl.constexpr = depth <= part
+    query += frame * depth * plane
     key += frame * depth * plane
     value += frame * channels * plane
-
-    highest = tl.full([block], float("-inf"), tl.float32)
-    total = tl.full([block], 0.0, tl.float32)
-    gathered = tl.full([block_channels, block], 0.0, tl.float32)
-    for start in range(0, rows, above):
-        j = start + tl.arange(0, above)
-        energy = tl.full([above, block], 0.0, tl.float32)
-        for first in range(0, depth, part):
-            d = first + tl.arange(0, part)[:, None, None]
-            near = (d < depth) & inside[None, None, :]
-            q = tl.load(query + d * plane + x[None, None, :], mask=near, other=0)
-            k = tl.load(
-                key + d * plane + j[None, :, None] * columns + x[None, None, :],
-                mask=near & (j < rows)[None, :, None], other=0,
-            )  # fmt: skip
-            energy += tl.sum(q.to(tl.float32) * k.to(tl.float32), axis=0)
-        energy = tl.where((j < rows)[:, None], energy, float("-inf"))
-        higher = tl.maximum(highest, tl.max(energy, axis=0))
-        weight = tl.exp(energy - higher[None, :])
-        fading = tl.exp(highest - higher)
-        v = tl.load(
-            value + c[None, :, None] * plane + j[:, None, None] * columns + x[None, None, :],
-            mask=(j < rows)[:, None, None] & known[None, :, None] & inside[None, None, :], other=0,
-        )  # fmt: skip
-        total = total * fading + tl.sum(weight, axis=0)
-        gathered = gathered * fading[None, :] + tl.sum(weight[:, None, :] * v.to(tl.float32), axis=0)
-        highest = higher
-
-    gathered = tl.trans(gathered)
-    key += y * columns
-    value += y * columns
-    for start in range(0, columns, beside):
-        j = start + tl.arange(0, beside)
-        energy = tl.full([block, beside], 0.0, tl.float32)
-        for first in range(0, depth, part):
-            d = first + tl.arange(0, part)[:, None]
-            q = tl.load(query + d * plane + x[None, :], mask=(d < depth) & inside[None, :], other=0)
-            k = tl.load(key + d * plane + j[None, :], mask=(d < depth) & (j < columns)[None, :], other=0)
-            energy = tl.dot(tl.trans(q), k, energy, input_precision="ieee")
+    if whole:
+        q = tl.load(query + (y * columns + x) + d[None, :] * plane, mask=inside & (d < depth)[None, :], other=0)
+    highest = tl.full([tall * wide], float("-inf"), tl.float32)
+    total = tl.zeros([tall * wide], tl.float32)
+    gathered = tl.zeros([tall * wide, block_channels], tl.float32)
+    above: tl.constexpr = keys // wide
+    beside: tl.constexpr = keys // tall
+    steps_down: tl.constexpr = (rows + above - 1) // above
+    steps_along: tl.constexpr = (columns + beside - 1) // beside
+    for step in range(steps_down + steps_along):
+        down = step < steps_down
+        key_y = tl.where(down, step * above + lane // wide, top + lane // beside)
+        key_x = tl.where(down, left + lane % wide, (step - steps_down) * beside + lane % beside)
+        present = (key_y < rows) & (key_x < columns)
+        at = key_y * columns + key_x
+        energy = tl.zeros([tall * wide, keys], tl.float32)
+        for first in tl.static_range(0, depth, part):
+            e = first + d
+            if not whole:
+                known = inside & (e < depth)[None, :]
+                q = tl.load(query + (y * columns + x) + e[None, :] * plane, mask=known, other=0)
+            near = (e < depth)[:, None] & present[None, :]
+            k = tl.load(key + at[None, :] + e[:, None] * plane, mask=near, other=0)
+            energy = tl.dot(q, k, energy, input_precision=precision)
         # The column has had each position itself.
-        energy = tl.where((j < columns)[None, :] & (j[None, :] != x[:, None]), energy, float("-inf"))
+        same_column = key_x[None, :] == x
+        same_row = key_y[None, :] == y
+        seen = present[None, :] & ((down & same_column) | (~down & same_row & ~same_column))
+        energy = tl.where(seen, energy, float("-inf"))
         higher = tl.maximum(highest, tl.max(energy, axis=1))
         weight = tl.exp(energy - higher[:, None])
         fading = tl.exp(highest - higher)
-        v = tl.load(value + c[:, None] * plane + j[None, :], mask=known[:, None] & (j < columns)[None, :], other=0)
+        v = tl.load(value + at[:, None] + c * plane, mask=present[:, None] & (c < channels), other=0)
         total = total * fading + tl.sum(weight, axis=1)
-        gathered = tl.dot(weight.to(v.dtype), tl.trans(v), gathered * fading[:, None], input_precision="ieee")
+        gathered = tl.dot(weight.to(v.dtype), v, gathered * fading[:, None], input_precision=precision)
         highest = higher
-
-    gathered = tl.trans(gathered / total[:, None])
-    answer += frame * channels * plane + y * columns
-    tl.store(
-        answer + c[:, None] * plane + x[None, :], gathered.to(answer.dtype.element_ty),
-        mask=known[:, None] & inside[None, :],
-    )  # fmt: skip
+    gathered = (gathered / total[:, None]).to(answer.dtype.element_ty)
+    answer += frame * channels * plane
+    tl.store(answer + (y * columns + x) + c * plane, gathered, mask=inside & (c < channels))
 
 
 def launch(kernel: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -178,17 +167,30 @@ def launch(kernel: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     n, depth, rows, columns = query.shape
     channels = value.shape[1]
     answer = value.new_empty(value.shape)
-    block = 32
-    # Each block of channels computes the energies anew: with 64 channels of keys and 512 of values that is a third
-    # more to multiply than one block would take, whose sums do not fit into registers.
-    block_channels = min(128, power_of_two(channels))
-    # Each row reads the values of whole columns. Rows go first: programs that run together find them in the cache.
-    kernel[(rows, -(-columns // block), n * -(-channels // block_channels))](
+    tall, keys, most, warps, precision = blocks(kernel.architecture, value.dtype == torch.float16)
+    wide = 16
+    # Each block of channels computes the energies anew, but the sums of all would not fit into registers.
+    block_channels = min(most, power_of_two(channels))
+    kernel[(-(-rows // tall), -(-columns // wide), n * -(-channels // block_channels))](
         query.contiguous(), key.contiguous(), value.contiguous(), answer,
-        depth=depth, channels=channels, rows=rows, columns=columns, part=min(64, power_of_two(depth)), above=2,
-        beside=32, block=block, block_channels=block_channels, num_warps=8, num_stages=2,
+        depth=depth, channels=channels, rows=rows, columns=columns, part=min(64, power_of_two(depth)),
+        tall=tall, wide=wide, keys=keys, block_channels=block_channels, precision=precision,
+        num_warps=warps, num_stages=1,
     )  # fmt: skip
     return answer
+
+
+def blocks(architecture: int, half: bool) -> tuple[int, int, int, int, str]:
+    """Rows of a tile, keys at a time, channels at most, warps, and precision of products.
+
+    A product of FP32 numbers is made of three of TF32 numbers, which tensor cores compute: it is as exact.
+    """
+    if architecture not in TENSOR_CORES:
+        return 2, 16, 64, 8, "ieee"
+    warps = 4 if architecture in LARGE else 8
+    if half:
+        return 4, 64 if architecture in LARGE else 32, 128, warps, "ieee"
+    return 4, 32, 128, warps, "tf32x3"
 
 
 def power_of_two(size: int) -> int:
