@@ -10,7 +10,7 @@ from torch import Tensor
 
 from roadseg.runtime import UsageError
 
-from .kernel import Kernel
+from .kernel import LARGE, TENSOR_CORES, Kernel
 from .op import Op, at_least_float
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def modulated_deform_conv_kernel(  # type: ignore[no-untyped-def]
     x, offset, mask, weight, channels, rows, columns, outputs, to_rows, to_columns, y,
     stride: tl.constexpr, padding: tl.constexpr, dilation: tl.constexpr, groups: tl.constexpr,
     offset_groups: tl.constexpr, high: tl.constexpr, wide: tl.constexpr,
-    places: tl.constexpr, features: tl.constexpr, depth: tl.constexpr,
+    places: tl.constexpr, features: tl.constexpr, depth: tl.constexpr, precision: tl.constexpr,
 ):  # fmt: skip
     """A block of output channels of one group at a block of places: a product with what each tap sees there."""
     place = tl.program_id(0) * places + tl.arange(0, places)
@@ -283,7 +283,7 @@ def modulated_deform_conv_kernel(  # type: ignore[no-untyped-def]
             lower_after = tl.load(x + at + 1, there[:, None] & (lower & after)[None, :], 0.0).to(tl.float32)
             seen += lower_after * (far * column_share)[None, :]
             factors = tl.load(weight + tap + kernels, wanted[:, None] & there[None, :], 0.0)
-            total = tl.dot(factors, seen.to(factors.dtype), total, input_precision="ieee")
+            total = tl.dot(factors, seen.to(factors.dtype), total, input_precision=precision)
         start = tl.minimum(start + depth, stop)
     at = (frame * outputs + feature)[:, None] * (to_rows * to_columns) + place[None, :]
     tl.store(y + at, total.to(y.dtype.element_ty), mask=wanted[:, None] & here[None, :])
@@ -297,7 +297,7 @@ def launch(
     shape = answer_shape(x, offset, mask, weight, stride, padding, dilation, groups, offset_groups)
     y = x.new_empty(shape)
     n, outputs, to_rows, to_columns = shape
-    block = blocks(x, outputs // groups)
+    block = blocks(kernel.architecture, x, outputs // groups)
     kernel[(-(-to_rows * to_columns // block["places"]), groups * -(-outputs // groups // block["features"]), n)](
         *(t.contiguous() for t in (x, offset, mask, weight)), *x.shape[1:], *shape[1:], y,
         stride=stride, padding=padding, dilation=dilation, groups=groups, offset_groups=offset_groups,
@@ -306,16 +306,21 @@ def launch(
     return y
 
 
-def blocks(x: Tensor, outputs: int) -> dict[str, int]:
+def blocks(architecture: int, x: Tensor, outputs: int) -> dict[str, Any]:
     """What a program computes: places, of how many output channels, from how many channels at a time.
 
-    The largest blocks that do not spill on sm_87 and sm_90, and of which two fit a multiprocessor of sm_87.
+    The largest blocks that do not spill on sm_87 and sm_90; two programs fit a multiprocessor of sm_87.
     """
-    places, most = (64, 128) if x.dtype == torch.float16 else (32, 64)
+    half = x.dtype == torch.float16
+    places, most = (64, 128) if half else (32, 64)
+    if architecture in LARGE:
+        places, most = 64, 2 * most
     features = 16
     while features < min(outputs, most):
         features *= 2
-    return {"places": places, "features": features, "depth": 16, "num_warps": 8, "num_stages": 1}
+    precision = "tf32x3" if not half and architecture in TENSOR_CORES else "ieee"
+    sizes = {"places": places, "features": features, "depth": 16}
+    return sizes | {"precision": precision, "num_warps": 8, "num_stages": 1}
 
 
 def full_frame(dtype: torch.dtype) -> tuple[Any, ...]:

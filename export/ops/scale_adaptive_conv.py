@@ -130,6 +130,7 @@ BODY = """
 def scale_adaptive_conv_kernel(  # type: ignore[no-untyped-def]
     x, scales, weight, channels, rows, columns, outputs, y,
     dilation: tl.constexpr, places: tl.constexpr, features: tl.constexpr, depth: tl.constexpr,
+    precision: tl.constexpr,
 ):  # fmt: skip
     """A block of output channels at a block of places: a product with what each tap sees there."""
     place = tl.program_id(0) * places + tl.arange(0, places)
@@ -170,7 +171,7 @@ def scale_adaptive_conv_kernel(  # type: ignore[no-untyped-def]
             lower_after = tl.load(x + at + 1, there[:, None] & (lower & after)[None, :], 0.0).to(tl.float32)
             seen += lower_after * (row_share * column_share)[None, :]
             factors = tl.load(weight + tap + kernels, wanted[:, None] & there[None, :], 0.0)
-            total = tl.dot(factors, seen.to(factors.dtype), total, input_precision="ieee")
+            total = tl.dot(factors, seen.to(factors.dtype), total, input_precision=precision)
     at = (frame * outputs + feature)[:, None] * (rows * columns) + place[None, :]
     tl.store(y + at, total.to(y.dtype.element_ty), mask=wanted[:, None] & here[None, :])
 
@@ -181,7 +182,7 @@ def launch(kernel: Any, x: Tensor, scales: Tensor, weight: Tensor, dilation: int
     n, _, h, w = x.shape
     outputs = weight.shape[0]
     y = x.new_empty(n, outputs, h, w)
-    block = blocks(x, outputs)
+    block = blocks(kernel.architecture, x, outputs)
     kernel[(-(-h * w // block["places"]), -(-outputs // block["features"]), n)](
         *(t.contiguous() for t in (x, scales, weight)), *x.shape[1:], outputs, y, dilation=dilation, **block
     )
