@@ -40,8 +40,20 @@ def test_a_kernel_gives_at_full_frame_what_the_reference_gives(op, dtype):
     if op.name in EXACT:
         assert torch.equal(answer, expected)
     else:
-        tolerance = 2e-3 if dtype == torch.float16 else 2e-6
-        assert (answer.double() - expected.double()).abs().max() <= tolerance * expected.double().abs().max()
+        exact = op.reference(*(in_double(x) for x in args))
+        allowed = 2e-3 if dtype == torch.float16 else max(2e-6, 2 * distance(expected, exact))
+        assert distance(answer, exact) <= allowed
+
+
+def in_double(x):
+    """A floating-point tensor in FP64; everything else as it is."""
+    return x.double() if isinstance(x, Tensor) and x.is_floating_point() else x
+
+
+def distance(answer, exact):
+    """Largest difference, relative to the largest value. Sums of 32768 products differ by more than 2e-6 in FP32,
+    those of PyTorch as well."""
+    return float((answer.double() - exact).abs().max() / exact.abs().max())
 
 
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)
