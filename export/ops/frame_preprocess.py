@@ -215,6 +215,25 @@ def to_attributes(**named: Any) -> Attributes:
     return attributes
 
 
+def from_attributes(**attributes: Any) -> Arguments:
+    """`to_attributes`, undone."""
+    top, left, first = attributes["starts"]
+    bottom, right, _ = attributes["ends"]
+    _, _, *corner, _, _, below, beside = attributes["pads"]
+    size, bgr = list(attributes["size"]), first == 2
+    return Arguments(
+        scale=list(attributes["scale"]),
+        shift=list(attributes["shift"]),
+        crop=[top, left, bottom - top, right - left],
+        size=size,
+        canvas=[corner[0] + size[0] + below, corner[1] + size[1] + beside],
+        corner=corner,
+        fill=[int(value) for value in attributes["fill"][:: -1 if bgr else 1]],
+        bgr=bgr,
+        half=attributes["to"] == FLOAT16,
+    )
+
+
 def frame_preprocess_kernel(  # type: ignore[no-untyped-def]
     frames, frame_rows, frame_columns, top, left, height, width, rows, columns, canvas_rows, canvas_columns,
     corner_top, corner_left, answer,
@@ -327,5 +346,6 @@ FRAME_PREPROCESS = Op(
         "to": "INT",
     },
     convert=to_attributes,
+    revert=from_attributes,
     kernel=Kernel(frame_preprocess_kernel, launch),
 )

@@ -38,6 +38,7 @@ class Op:
         full_frame: Callable[[torch.dtype], tuple[Any, ...]],
         attributes: Mapping[str, AttributeType] | None = None,
         convert: Callable[..., Attributes] | None = None,
+        revert: Callable[..., Sequence[Any]] | None = None,
         kernel: Kernel | None = None,
     ) -> None:
         """Register an operator with PyTorch, as `roadseg::<name of reference>`.
@@ -52,6 +53,7 @@ class Op:
                 meta device: what kernels are compiled for and costs are counted on.
             attributes: of the node, by name.
             convert: from the other arguments of `reference` to attributes; without it these are the attributes.
+            revert: from attributes back to those arguments, in order; given with `convert`.
             kernel: what computes it on a GPU; without it the reference does.
 
         Raises:
@@ -65,6 +67,7 @@ class Op:
         self.attributes: dict[str, AttributeType] = dict(attributes or {})
         self.kernel = kernel
         self._convert = convert
+        self._revert = revert
         self._signature = inspect.signature(reference, eval_str=True)
         self.inputs = tuple(p.name for p in self._signature.parameters.values() if p.annotation is Tensor)
         self.torch = torch.library.custom_op(f"{CUSTOM_DOMAIN}::{reference.__name__}", reference, mutates_args=())
@@ -91,6 +94,12 @@ class Op:
         bound.apply_defaults()
         inputs = [bound.arguments.pop(name) for name in self.inputs]
         return inputs, self._convert(**bound.arguments) if self._convert else bound.arguments
+
+    def call(self, inputs: Sequence[Tensor], attributes: Attributes) -> tuple[Any, ...]:
+        """Arguments of the call that a node stands for: `arguments`, undone."""
+        if self._revert:
+            return *inputs, *self._revert(**attributes)
+        return self._signature.bind(*inputs, **attributes).args
 
     def translation(self) -> Callable[..., Any]:
         """What writes a call into the graph that torch's exporter is making."""

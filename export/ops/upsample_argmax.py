@@ -67,6 +67,11 @@ def to_attributes(size: Sequence[int], align_corners: bool) -> Attributes:
     return {"size": list(size), "coordinates": "align_corners" if align_corners else "half_pixel"}
 
 
+def from_attributes(size: Sequence[int], coordinates: str) -> tuple[list[int], bool]:
+    """`to_attributes`, undone."""
+    return list(size), coordinates == "align_corners"
+
+
 def upsample_argmax_kernel(  # type: ignore[no-untyped-def]
     logits, classes, rows, columns, to_rows, to_columns, labels,
     row_step: tl.constexpr, column_step: tl.constexpr, offset: tl.constexpr, lowest: tl.constexpr,
@@ -168,5 +173,6 @@ UPSAMPLE_ARGMAX = Op(
     full_frame=full_frame,
     attributes={"size": "INTS", "coordinates": "STRING"},
     convert=to_attributes,
+    revert=from_attributes,
     kernel=Kernel(upsample_argmax_kernel, launch),
 )

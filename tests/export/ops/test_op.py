@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from roadseg.export import export
-from roadseg.export.ops import OPS, UPSAMPLE_ARGMAX, Op
+from roadseg.export.ops import FRAME_PREPROCESS, OPS, UPSAMPLE_ARGMAX, Op
 from roadseg.runtime import ModelSpec, Segmenter, UsageError
 
 
@@ -23,6 +23,26 @@ def test_arguments_become_inputs_and_attributes():
     inputs, attributes = UPSAMPLE_ARGMAX.arguments(x, [6, 8], align_corners=True)
     assert inputs == [x]
     assert attributes == {"size": [6, 8], "coordinates": "align_corners"}
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=OPS)
+def test_inputs_and_attributes_as_a_file_holds_them_become_arguments_again(op):
+    args = op.full_frame(torch.float32)
+    inputs, attributes = op.arguments(*args)
+    stored = {name: onnx.helper.make_attribute(name, value) for name, value in attributes.items()}
+    read = {name: onnx.helper.get_attribute_value(attribute) for name, attribute in stored.items()}
+    read = {name: value.decode() if isinstance(value, bytes) else value for name, value in read.items()}
+    again = op.arguments(*op.call(inputs, read))
+    assert again[0] == inputs
+    assert again[1].keys() == attributes.keys()
+    assert all(again[1][name] == pytest.approx(value) for name, value in attributes.items())
+
+
+def test_a_frame_that_is_cropped_pasted_and_turned_round_comes_back_from_its_attributes():
+    frames = torch.zeros(1, 20, 30, 3, dtype=torch.uint8)
+    args = ([1.0, 2.0, 3.0], [0.5, 0.25, 0.0], [2, 3, 10, 12], [5, 6], [8, 9], [1, 2], [7, 8, 9], True, True)
+    inputs, attributes = FRAME_PREPROCESS.arguments(frames, *args)
+    assert FRAME_PREPROCESS.call(inputs, attributes) == (frames, *args)
 
 
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)
