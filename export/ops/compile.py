@@ -22,6 +22,9 @@ PTX_VERSIONS = {
 (JetPack 6.1), 12.8, and 13.0 (PTX ISA, "Release Notes"). A driver takes its own PTX version and all older ones."""
 ALIGNMENT = 16
 """Bytes that every pointer is a multiple of, as TensorRT's and PyTorch's are."""
+SHARED_BYTES = 48 * 1024
+"""Shared memory that a block of threads gets on every GPU. More has to be asked for before the launch (CUDA
+programming guide, "Shared Memory"), and nothing says that TensorRT does so for an ahead-of-time plugin."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,25 +61,16 @@ def compile_kernel(kernel: Kernel, args: tuple[Any, ...], compute_capability: st
         UsageError: if the GPU is not one of `PTX_VERSIONS`, or Triton is set to interpret kernels.
         MissingDependencyError: if Triton is not installed.
     """
-    triton = require("triton", "compiling a kernel")
-    if triton.knobs.runtime.interpret:
-        raise UsageError("TRITON_INTERPRET=1 makes Triton interpret kernels; unset it to compile them.")
-    if compute_capability not in PTX_VERSIONS:
-        raise UsageError(
-            f"kernels are compiled for compute capability {', '.join(PTX_VERSIONS)}, not {compute_capability}."
-        )
+    triton = require_compiler(compute_capability)
     ptx_version = PTX_VERSIONS[compute_capability]
     architecture = int(compute_capability.replace(".", ""))
     call = kernel.call_for(*args, architecture=architecture)
     try:
-        with triton.knobs.compilation.scope():
-            # Else the PTX has the path of our source in it, and lines that move.
-            triton.knobs.compilation.disable_line_info = True
-            built = triton.compile(
-                triton.compiler.ASTSource(kernel.jit, call.signature, call.constants, alignments(call)),
-                target=triton.backends.compiler.GPUTarget("cuda", architecture, 32),
-                options={"ptx_version": ptx_version, "enable_fp_fusion": False, **call.options},
-            )
+        built = build(triton, kernel, call, architecture, ptx_version)
+        if built.metadata.shared > SHARED_BYTES:
+            # What has no room for the next block of its loads beside the present one waits for each.
+            unstaged = dataclasses.replace(call, options=call.options | {"num_stages": 1})
+            built = build(triton, kernel, unstaged, architecture, ptx_version)
     except Exception as error:  # CompilationError, RuntimeError and others from MLIR
         raise BuildError(
             f"Triton cannot compile {kernel.function.__name__} for compute capability {compute_capability}: "
@@ -96,6 +90,30 @@ def compile_kernel(kernel: Kernel, args: tuple[Any, ...], compute_capability: st
         registers=registers,
         spilled_bytes=spilled,
     )
+
+
+def require_compiler(compute_capability: str) -> Any:
+    """Triton, able to compile for that GPU; errors as `compile_kernel`, whatever the kernel."""
+    triton = require("triton", "compiling a kernel")
+    if triton.knobs.runtime.interpret:
+        raise UsageError("TRITON_INTERPRET=1 makes Triton interpret kernels; unset it to compile them.")
+    if compute_capability not in PTX_VERSIONS:
+        raise UsageError(
+            f"kernels are compiled for compute capability {', '.join(PTX_VERSIONS)}, not {compute_capability}."
+        )
+    return triton
+
+
+def build(triton: Any, kernel: Kernel, call: Call, architecture: int, ptx_version: int) -> Any:
+    """What Triton makes of a kernel, as it returns it."""
+    with triton.knobs.compilation.scope():
+        # Else the PTX has the path of our source in it, and lines that move.
+        triton.knobs.compilation.disable_line_info = True
+        return triton.compile(
+            triton.compiler.ASTSource(kernel.jit, call.signature, call.constants, alignments(call)),
+            target=triton.backends.compiler.GPUTarget("cuda", architecture, 32),
+            options={"ptx_version": ptx_version, "enable_fp_fusion": False, **call.options},
+        )
 
 
 def without_scratch(ptx: str, name: str, passed: int) -> str:
