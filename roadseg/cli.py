@@ -217,6 +217,21 @@ def quantize(
 
 
 @app.command()
+def kernels(
+    model: Path,
+    compute_capability: Annotated[
+        list[str], typer.Option(help="Of a GPU that engines will be built for, e.g. 8.7; once for each.")
+    ],
+    out: Out,
+    json: Json = False,
+) -> None:
+    """Compile the kernels of a model's custom operators; no GPU needed."""
+    from roadseg.export.kernels import write_kernels
+
+    emit(write_kernels(model, compute_capability, out), json)
+
+
+@app.command()
 def build(
     model: Path,
     out: Out,
@@ -328,7 +343,7 @@ def run(
 
 @app.command()
 def inspect(file: Path, json: Json = False) -> None:
-    """Say what a checkpoint, ONNX model, ranges file or plan is and where it came from."""
+    """Say what a checkpoint, ONNX model, ranges file, package of kernels or plan is and where it came from."""
     from roadseg.inspect import describe
 
     emit(describe(file), json)

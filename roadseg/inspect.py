@@ -15,7 +15,7 @@ from roadseg.runtime.onnxfile import PRECISION_KEY, PROVENANCE_KEY, load_onnx, m
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """What a checkpoint, ONNX model, ranges file or plan says of itself, once it has been checked.
+    """What a checkpoint, model, ranges file, package of kernels or plan says of itself, once it has been checked.
 
     Raises:
         UsageError: if files of this kind are not roadseg's.
@@ -73,6 +73,7 @@ DESCRIBERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     ".safetensors": describe_checkpoint,
     ".onnx": describe_onnx,
     ".ranges": describe_with_manifest("ranges"),
+    ".kernels": describe_with_manifest("kernels"),
     ".plan": describe_with_manifest("plan"),
 }
 """By file suffix."""

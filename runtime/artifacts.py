@@ -34,7 +34,7 @@ class Manifest:
     """What a file is, and what it was made from."""
 
     kind: str
-    """"plan" or "ranges"."""
+    """"plan", "ranges" or "kernels"."""
     file_sha256: str
     """Of the file beside the manifest."""
     spec: ModelSpec
