@@ -1,4 +1,4 @@
-"""CUDA, and nowhere else: which GPU there is (by ctypes alone), and device memory (by pycuda).
+"""CUDA, and nowhere else: which GPU there is and kernels on it (by ctypes alone), and device memory (by pycuda).
 
 The primary context is retained, the one that TensorRT, PyTorch and the CUDA runtime use as well; a context of
 our own per thread would keep them from sharing memory and from running at the same time.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -18,9 +19,10 @@ from .optional import require
 
 DRIVER_LIBRARY = "libcuda.so.1"
 
-# Values of CUdevice_attribute and CUresult in cuda.h.
+# Values of CUdevice_attribute, CUfunction_attribute and CUresult in cuda.h.
 COMPUTE_CAPABILITY_MAJOR = 75
 COMPUTE_CAPABILITY_MINOR = 76
+MAX_DYNAMIC_SHARED_SIZE_BYTES = 8
 CUDA_ERROR_NO_DEVICE = 100
 
 
@@ -42,10 +44,7 @@ def find_gpu(library: str = DRIVER_LIBRARY) -> Gpu:
     Raises:
         EngineError: with a clause that says what is missing, without a full stop, so that it can be gone on with.
     """
-    try:
-        driver = ctypes.CDLL(library)
-    except OSError as error:
-        raise EngineError(f"this machine has no NVIDIA driver ({library} was not found)") from error
+    driver = _open_driver(library)
     _ask(driver, "cuInit", ctypes.c_uint(0))
     device = _number(driver, "cuDeviceGet", 0)
     name = ctypes.create_string_buffer(256)
@@ -55,6 +54,13 @@ def find_gpu(library: str = DRIVER_LIBRARY) -> Gpu:
     version = _number(driver, "cuDriverGetVersion")
     # 12060 is CUDA 12.6 (cuDriverGetVersion: 1000 * major + 10 * minor).
     return Gpu(name.value.decode(), f"{major}.{minor}", f"{version // 1000}.{version % 1000 // 10}")
+
+
+def _open_driver(library: str) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(library)
+    except OSError as error:
+        raise EngineError(f"this machine has no NVIDIA driver ({library} was not found)") from error
 
 
 def _number(driver: ctypes.CDLL, function: str, *arguments: int) -> int:
@@ -68,10 +74,72 @@ def _ask(driver: ctypes.CDLL, function: str, *arguments: Any) -> None:
     if code == CUDA_ERROR_NO_DEVICE:
         raise EngineError("this machine has an NVIDIA driver but no NVIDIA GPU that it can see")
     if code:
-        words = ctypes.c_char_p()
-        driver.cuGetErrorString(code, ctypes.byref(words))
-        reason = words.value.decode() if words.value else "it does not say why"
-        raise EngineError(f"the NVIDIA driver of this machine cannot be used ({reason})")
+        raise EngineError(f"the NVIDIA driver of this machine cannot be used ({_reason(driver, code)})")
+
+
+def _reason(driver: ctypes.CDLL, code: int) -> str:
+    words = ctypes.c_char_p()
+    driver.cuGetErrorString(code, ctypes.byref(words))
+    return words.value.decode() if words.value else "it does not say why"
+
+
+class LoadedKernel:
+    """A kernel that was compiled to PTX, in the memory of the GPU whose context is current in this thread.
+
+    Raises:
+        EngineError: if the driver does not take the PTX, or later the launch.
+    """
+
+    def __init__(self, ptx: str, entry: str, shared_bytes: int, library: str = DRIVER_LIBRARY) -> None:
+        self._entry = entry
+        self._shared_bytes = shared_bytes
+        self._driver = _open_driver(library)
+        module = ctypes.c_void_p()
+        self._function = ctypes.c_void_p()
+        self._do("cuModuleLoadData", ctypes.byref(module), ctypes.c_char_p(ptx.encode()))
+        self._do("cuModuleGetFunction", ctypes.byref(self._function), module, ctypes.c_char_p(entry.encode()))
+        # Up to 48 KiB a launch gets without asking; asking for less than that changes nothing.
+        self._do("cuFuncSetAttribute", self._function, MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes)
+
+    def launch(
+        self,
+        grid: tuple[int, int, int],
+        threads: int,
+        arguments: Sequence[ctypes.c_void_p | ctypes.c_int32],
+        stream: int,
+    ) -> None:
+        """Queue the kernel on a stream.
+
+        Args:
+            grid: blocks along x, y and z.
+            threads: per block, along x.
+            arguments: of the kernel, in its order: addresses on the GPU and integers.
+            stream: handle.
+        """
+        addresses = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
+        block = (ctypes.c_uint(threads), ctypes.c_uint(1), ctypes.c_uint(1))
+        self._do(
+            "cuLaunchKernel",
+            self._function,
+            *map(ctypes.c_uint, grid),
+            *block,
+            ctypes.c_uint(self._shared_bytes),
+            ctypes.c_void_p(stream),
+            addresses,
+            None,
+        )
+
+    def _do(self, function: str, *arguments: Any) -> None:
+        code = getattr(self._driver, function)(*arguments)
+        if code:
+            reason = _reason(self._driver, code)
+            raise EngineError(f"the NVIDIA driver refuses the kernel {self._entry}: {function} fails ({reason}).")
+
+
+@functools.cache
+def load_kernel(ptx: str, entry: str, shared_bytes: int) -> LoadedKernel:
+    """A kernel of the primary context, loaded once for the life of the process; errors as `LoadedKernel`."""
+    return LoadedKernel(ptx, entry, shared_bytes)
 
 
 @dataclasses.dataclass(frozen=True)
