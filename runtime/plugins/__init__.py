@@ -1,5 +1,13 @@
 """Custom operators inside TensorRT: their compiled kernels as data, and the plugins that launch them."""
 
+from .offers import ATTRIBUTE as ATTRIBUTE
+from .offers import DATA_TYPES as DATA_TYPES
+from .offers import NAMESPACE as NAMESPACE
+from .offers import check_shapes as check_shapes
+from .offers import check_types as check_types
+from .offers import data_type as data_type
+from .offers import offer as offer
+from .offers import offered as offered
 from .package import Kernel as Kernel
 from .package import Launch as Launch
 from .package import Package as Package

@@ -2,7 +2,7 @@
 
 Run as a script it imports a binding and prints what is missing, a line each:
 
-    python surface.py MODULE DIALECT
+    python surface.py MODULE legacy|typed|rtx|plugins
 """
 
 import ast
@@ -37,15 +37,19 @@ ROLES = {
         "network.config.get_timing_cache()": "ITimingCache",
     },
     "engines/rtx.py": {"config": "IBuilderConfig"},
+    "runtime/plugins/offers.py": {"library.DataType": "DataType"},
+    "runtime/plugins/v3.py": {"field": "PluginField", "library.get_plugin_registry()": "IPluginRegistry"},
 }
 """TensorRT's class of each expression that holds an object of TensorRT's, by file."""
 
 LEGACY_ONLY = {"allow_legacy", "cache_reader"}
 """Functions that run in the legacy dialect alone."""
+PLUGINS = ["runtime/plugins/offers.py", "runtime/plugins/v3.py"]
 FILES = {
-    "legacy": [file for file in ROLES if file != "engines/rtx.py"],
-    "typed": [file for file in ROLES if file != "engines/rtx.py"],
-    "rtx": [file for file in ROLES if file != "engines/tensorrt.py"],
+    "legacy": [file for file in ROLES if file not in ("engines/rtx.py", *PLUGINS)],
+    "typed": [file for file in ROLES if file not in ("engines/rtx.py", *PLUGINS)],
+    "rtx": [file for file in ROLES if file not in ("engines/tensorrt.py", *PLUGINS)],
+    "plugins": PLUGINS,
 }
 
 

@@ -4,6 +4,8 @@ The bindings are on PyPI without TensorRT's libraries. They load once libraries 
 import are there; these here do nothing, so only the interface can be looked at, and nothing can be run.
 """
 
+import json
+import os
 import re
 import runpy
 import shutil
@@ -13,9 +15,11 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 SURFACE = Path(__file__).with_name("surface.py")
+PLUGINS = Path(__file__).with_name("use_plugins.py")
 CACHE = Path(__file__).parents[2] / "build" / "bindings"
 
 
@@ -52,6 +56,15 @@ if dialect.name == "legacy":
     print(cache.get_algorithm(), cache.read_calibration_cache().splitlines()[1:])
 """
 
+ATTEND = {
+    "creators": [["Attend", "1", "roadseg"]],
+    "declared": [["kernel", "INT32"]],
+    "types": ["FLOAT"],
+    "shapes": [[1, 16, 24]],
+    "wrong type": "the kernel attend_kernel is compiled for HALF, HALF; it gets FLOAT, HALF.",
+}
+"""What is seen of the operator in `use_plugins.py` in either kind of plugin."""
+
 
 @pytest.fixture(params=RELEASES)
 def version(request):
@@ -62,13 +75,23 @@ def version(request):
 @pytest.fixture
 def folder(version):
     """Where that version's bindings can be imported from."""
-    package = RELEASES[version].package
+    return unpacked(RELEASES[version].package, version, lambda folder: link(folder / "tensorrt_bindings"))
+
+
+@pytest.fixture
+def numpy_1():
+    """Where the numpy can be imported from that older bindings were made for."""
+    return unpacked("numpy", "1.26.4")
+
+
+def unpacked(package, version, finish=lambda folder: None):
+    """The folder where a wheel is unpacked, and `finish` has been called once."""
     folder = CACHE / f"{package}-{version}-{sys.implementation.cache_tag}"
     if not folder.is_dir():
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         download(f"{package}=={version}", partial)
-        link(partial / "tensorrt_bindings")
+        finish(partial)
         partial.rename(folder)
     return str(folder)
 
@@ -119,6 +142,17 @@ def test_our_pieces_work_with_a_version(version, folder):
         assert lines[3] == "CalibrationAlgoType.ENTROPY_CALIBRATION_2 [b'images: 3c010a14']"
 
 
+@pytest.mark.parametrize("version", ["10.3.0", "10.13.3.9", "10.16.1.11", "11.4.0.106"])
+def test_a_version_has_all_that_python_plugins_use(version, folder):
+    assert output(sys.executable, SURFACE, "tensorrt_bindings", "plugins", PYTHONPATH=folder) == ""
+
+
+@pytest.mark.parametrize("version", ["8.6.1"])
+def test_what_python_plugins_need_is_found_missing_from_tensorrt_8(version, folder):
+    missing = output(sys.executable, SURFACE, "tensorrt_bindings", "plugins", PYTHONPATH=folder).splitlines()
+    assert {"IPluginV3 is missing", "IPluginCreatorV3One is missing"} <= set(missing)
+
+
 @pytest.mark.parametrize("version", ["11.4.0.106"])
 def test_what_tensorrt_11_removed_is_found_missing_from_the_legacy_dialect(version, folder):
     missing = output(sys.executable, SURFACE, "tensorrt_bindings", "legacy", PYTHONPATH=folder)
@@ -129,6 +163,57 @@ def test_what_tensorrt_11_removed_is_found_missing_from_the_legacy_dialect(versi
         "IInt8EntropyCalibrator2 is missing",
         "IInt8EntropyCalibrator2.__init__ is missing",
     ]
+
+
+@pytest.mark.parametrize("version", ["10.3.0", "10.13.3.9", "10.16.1.11", "11.4.0.106"])
+def test_a_python_plugin_lives_from_registration_to_launch(version, folder, request):
+    path = [folder] if version[:5] in ("10.16", "11.4.") else [request.getfixturevalue("numpy_1"), folder]
+    seen = json.loads(output(sys.executable, PLUGINS, "v3", PYTHONPATH=os.pathsep.join(path)))
+    # The kernel takes both inputs, its three integers and the output, in this order.
+    inputs, integers, answer = ((0x1000, 0x2000), (24, 8, 16), 0x3000)
+    arguments = [["c_void_p", i] for i in inputs] + [["c_int", i] for i in integers] + [["c_void_p", answer]]
+    assert seen == ATTEND | {
+        "is": [True] * 4,
+        "identity": ["Attend", "1", "roadseg", 1],
+        "capable": [True] * 3,
+        "takes": [True] * 3,
+        "takes others": [False, False],
+        "kept": [["kernel", "CHAR"]],
+        "the same": [True] * 3,
+        "launched": [[True, [3, 2, 1], 256, arguments, 77]],
+        "wrong shape": "the kernel attend_kernel is launched for inputs of [(1, 8, 4, 6), (1, 8, 4, 6)]; "
+        "it gets [(1, 8, 4, 6), (1, 8, 4, 5)].",
+    }
+
+
+@pytest.mark.parametrize("version", ["10.13.3.9", "10.16.1.11", "11.4.0.106"])
+def test_an_ahead_of_time_plugin_gives_its_code_and_its_launch(version, folder):
+    # The first line is a warning of TensorRT's own, that all this is experimental.
+    seen = json.loads(output(sys.executable, PLUGINS, "aot", PYTHONPATH=folder).splitlines()[-1])
+    block, grid = {"block_x": 256, "block_y": 1, "block_z": 1}, {"grid_x": 3, "grid_y": 2, "grid_z": 1}
+    assert seen == ATTEND | {
+        "outputs": 1,
+        "launch": grid | block | {"shared_mem": 4096},
+        "integers": [3, ["SymInt32", 24], ["SymInt32", 8], ["SymInt32", 16]],
+        "code": ["attend_kernel", True],
+    }
+
+
+@pytest.mark.parametrize(
+    ("version", "why"),
+    [
+        ("8.6.1", r"TensorRT 8\.6\.1 takes no plugins that are written in Python; 10\.0 and later do"),
+        ("10.3.0", r".* 10\.3\.0 cannot read their own data under numpy 2.*: pip install 'numpy<2'"),
+        ("10.13.3.9", r".* 10\.13\.3\.9 cannot read their own data under numpy 2.*: pip install 'numpy<2'"),
+        ("10.16.1.11", ""),
+        ("11.4.0.106", ""),
+    ],
+)
+def test_a_version_that_can_have_no_python_plugins_says_why(version, folder, why):
+    if "numpy" in why and int(np.__version__.partition(".")[0]) < 2:
+        pytest.skip("this numpy is one that the bindings were made for")
+    code = "import tensorrt_bindings as trt; from roadseg.runtime.plugins import v3; print(v3.obstacle(trt))"
+    assert re.fullmatch(why, output(sys.executable, "-c", code, PYTHONPATH=folder).strip())
 
 
 def test_tensorrt_rtx_has_all_that_is_used_of_it():
