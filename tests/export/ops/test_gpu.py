@@ -1,5 +1,6 @@
 """Kernels on a GPU, at full frame, beside their references. Run: pytest -m gpu."""
 
+import ctypes
 import os
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 from torch import Tensor
 
 from roadseg.export.ops import MAX_POOL_INDICES, MAX_UNPOOL, OPS
+from roadseg.export.ops.compile import PTX_VERSIONS, compile_kernel
+from roadseg.runtime.cuda import LoadedKernel, find_gpu
 
 EXACT = {"MaxPoolIndices", "MaxUnpool2d", "PSAMask", "UpsampleArgmax"}
 """They only move and compare numbers, or round as their references do."""
@@ -54,6 +57,27 @@ def distance(answer, exact):
     """Largest difference, relative to the largest value. Sums of 32768 products differ by more than 2e-6 in FP32,
     those of PyTorch as well."""
     return float((answer.double() - exact).abs().max() / exact.abs().max())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=["fp16", "fp32"])
+@pytest.mark.parametrize("op", OPS.values(), ids=OPS)
+def test_ptx_that_the_driver_launches_gives_what_the_kernel_gives(op, dtype):
+    gpu = find_gpu().compute_capability
+    if os.environ.get("TRITON_INTERPRET") == "1" or gpu not in PTX_VERSIONS:
+        pytest.skip(f"nothing is compiled for {gpu} in this run")
+    args = filled(op, dtype, "cuda")
+    made = compile_kernel(op.kernel, op.full_frame(dtype), gpu)
+    answer = torch.empty(made.call.answer.shape, dtype=made.call.answer.dtype, device="cuda")
+    inputs = [ctypes.c_void_p(x.data_ptr()) for x in args if isinstance(x, Tensor)]
+    integers = map(ctypes.c_int32, made.call.integers.values())
+    kernel = LoadedKernel(made.ptx, made.name, made.shared_bytes)
+    stream = torch.cuda.current_stream().cuda_stream
+    kernel.launch(made.call.grid, made.threads, [*inputs, *integers, ctypes.c_void_p(answer.data_ptr())], stream)
+    torch.cuda.synchronize()
+    tolerance = 0 if op.name in EXACT else 2e-3 if dtype == torch.float16 else 2e-6
+    expected = op(*args).double()
+    assert (answer.double() - expected).abs().max() <= tolerance * expected.abs().max()
 
 
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)
