@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from roadseg.runtime import require
+from roadseg.runtime import MissingDependencyError, require
 from roadseg.runtime.plugins import ATTRIBUTE, NAMESPACE, check_shapes, check_types, data_type, offered
 
 ARRAY = np.ndarray[Any, np.dtype[np.int32]]
@@ -33,6 +33,17 @@ def provide(library: Any, ops: Mapping[str, int]) -> None:
     plugin = require("tensorrt.plugin", "building an engine with plugins")
     for op, inputs in sorted(ops.items()):
         register(library, plugin, op, inputs)
+
+
+def obstacle(library: Any) -> str:
+    """Why this TensorRT can have no such plugins, without a full stop; "" if it can."""
+    try:
+        require("tensorrt.plugin", "building an engine with plugins")
+    except MissingDependencyError as error:
+        return str(error).rstrip(".")
+    if not hasattr(library, "QuickPluginCreationRequest"):
+        return f"the Python bindings of TensorRT {library.__version__} make no ahead-of-time plugins"
+    return ""
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from typing import Any
 from roadseg.runtime import BuildError, waiting
 from roadseg.runtime.cuda import Gpu
 from roadseg.runtime.messages import in_plain_words, logger
-from roadseg.runtime.plan import Dialect, Flavour, PlanDetails, Precision, TensorInfo
+from roadseg.runtime.plan import Dialect, Flavour, OpRoad, PlanDetails, Precision, TensorInfo
 
 from .model import Model
 from .settings import Settings
@@ -65,6 +65,7 @@ class Network:
         compute_capabilities: tuple[str, ...],
         precision: Precision,
         dialect: Dialect,
+        roads: dict[str, OpRoad],
         gpu: Gpu | None = None,
     ) -> Plan:
         """Compile the network; what is not in `settings` is only recorded.
@@ -89,6 +90,7 @@ class Network:
             output=self._describe(self.network.get_output(0)),
             workspace_bytes=settings.workspace_bytes,
             provenance=self.model.provenance,
+            roads=roads,
         )
         return Plan(self._compile(), details)
 

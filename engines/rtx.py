@@ -12,6 +12,7 @@ from roadseg.runtime.plan import FLAVOURS
 
 from .model import Model
 from .network import Network, Plan
+from .roads import Choice, all_functions, refusal
 from .settings import Settings
 
 RTX = FLAVOURS["rtx"]
@@ -37,7 +38,8 @@ def build_rtx(model: Model, compute_capability: str | None, settings: Settings) 
     """Build for one compute capability, or with None for every GPU since Ampere.
 
     Raises:
-        BuildError: if TensorRT-RTX does not know the compute capability or cannot build the model.
+        BuildError: if TensorRT-RTX does not know the compute capability, has no plugins that `settings` requires,
+            or cannot build the model.
         UsageError: if `settings` holds something that only TensorRT has.
         MissingDependencyError: if TensorRT-RTX is not installed.
     """
@@ -45,6 +47,7 @@ def build_rtx(model: Model, compute_capability: str | None, settings: Settings) 
     check_settings(settings)
     if compute_capability is not None:
         check_compute_capability(library, compute_capability)
+    choice = choose(model, settings)
     network = Network(library, RTX, model)
     if compute_capability is not None:
         aim(library, network.config, compute_capability)
@@ -55,6 +58,7 @@ def build_rtx(model: Model, compute_capability: str | None, settings: Settings) 
         else portable_compute_capabilities(library),
         precision=model.precision,
         dialect="typed",
+        roads=choice.roads,
     )
 
 
@@ -65,6 +69,21 @@ def check_settings(settings: Settings) -> None:
             f"{RTX.title} takes no timing cache, precision or ranges: it times nothing and reads precision from "
             "the graph. Leave them out, and build the model that `roadseg quantize` writes."
         )
+    if settings.kernels:
+        raise UsageError(f"{RTX.title} takes no plugins, so {settings.kernels} would not be used. Leave it out.")
+
+
+def choose(model: Model, settings: Settings) -> Choice:
+    """Every custom operator by its definition; TensorRT-RTX has nothing else.
+
+    Raises:
+        BuildError: if `settings` requires plugins for them.
+    """
+    choice = all_functions(model)
+    if choice.roads and settings.plugins == "require":
+        reasons = dict.fromkeys(choice.roads, f"{RTX.title} takes no plugins; build it with --flavour tensorrt")
+        raise BuildError(refusal(model, reasons))
+    return choice
 
 
 def check_compute_capability(library: Any, compute_capability: str) -> None:

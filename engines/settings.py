@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 from roadseg.runtime.plan import Precision
 
@@ -22,3 +23,8 @@ class Settings:
     """In place of the graph's own. TensorRT before 10.12 only."""
     ranges: Path | None = None
     """What `roadseg calibrate` wrote, for INT8 without Q/DQ nodes. TensorRT before 10.12 only."""
+    plugins: Literal["auto", "require", "never"] = "auto"
+    """Whether custom operators become plugins: where that can be, or else the build fails, or never."""
+    kernels: Path | None = None
+    """What `roadseg kernels` wrote; None is what stands beside the model, `m.kernels` beside `m.onnx`. TensorRT
+    only."""

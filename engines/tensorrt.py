@@ -16,12 +16,13 @@ from roadseg.runtime.cuda import Gpu, find_gpu
 from roadseg.runtime.plan import FLAVOURS, Precision
 from roadseg.runtime.plan import Dialect as DialectName
 
+from . import roads
 from .model import Model
 from .network import Network, Plan
 from .settings import Settings
+from .version import Version, parse_version
 
 TENSORRT = FLAVOURS["tensorrt"]
-Version = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,15 +61,19 @@ def build_tensorrt(model: Model, compute_capability: str | None, settings: Setti
     """Build for the GPU of this machine.
 
     Raises:
+        ArtifactError: if ranges or kernels are damaged or of another model.
         BuildError: if there is no GPU, or another than was asked for, or TensorRT cannot build the model.
         UsageError: if `settings` does not fit the TensorRT or the model.
         MissingDependencyError: if TensorRT is not installed.
     """
-    gpu = require_gpu(model, compute_capability)
+    gpu = require_gpu(model.path, compute_capability)
     library = require(TENSORRT.module, f"building {model.path} with {TENSORRT.title}")
     dialect = dialect_for(library.__version__)
     precision = choose_precision(model, dialect, settings)
-    network = Network(library, TENSORRT, model, network_flags(library, dialect))
+    choice = roads.choose(model, library, gpu.compute_capability, settings)
+    roads.provide(library, model, choice)
+    network = Network(library, TENSORRT, roads.prepare(model, choice), network_flags(library, dialect))
+    taken = roads.taken(library, network.network, model, choice, settings)
     if dialect.name == "legacy":
         allow_legacy(library, network.config, precision, read_ranges(settings.ranges, model))
     if settings.timing_cache:
@@ -78,6 +83,7 @@ def build_tensorrt(model: Model, compute_capability: str | None, settings: Setti
         compute_capabilities=(gpu.compute_capability,),
         precision=precision,
         dialect=dialect.name,
+        roads=taken,
         gpu=gpu,
     )
     if settings.timing_cache:
@@ -85,7 +91,7 @@ def build_tensorrt(model: Model, compute_capability: str | None, settings: Setti
     return plan
 
 
-def require_gpu(model: Model, compute_capability: str | None) -> Gpu:
+def require_gpu(model: Path, compute_capability: str | None) -> Gpu:
     """The GPU of this machine, which is the one TensorRT builds for.
 
     Raises:
@@ -95,7 +101,7 @@ def require_gpu(model: Model, compute_capability: str | None) -> Gpu:
         gpu = find_gpu()
     except EngineError as error:
         raise BuildError(
-            f"{error}, and TensorRT builds only on the GPU an engine is for. Build {model.path} there, or with "
+            f"{error}, and TensorRT builds only on the GPU an engine is for. Build {model} there, or with "
             "--flavour rtx."
         ) from error
     if compute_capability not in (None, gpu.compute_capability):
@@ -105,15 +111,6 @@ def require_gpu(model: Model, compute_capability: str | None) -> Gpu:
             "--flavour rtx."
         )
     return gpu
-
-
-def parse_version(version: str) -> Version:
-    """The numbers of a version.
-
-    >>> parse_version("10.13.3.9.post1")
-    (10, 13, 3, 9)
-    """
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 def network_flags(library: Any, dialect: Dialect) -> int:

@@ -58,6 +58,14 @@ class Flavour(str, enum.Enum):
     rtx = "rtx"
 
 
+class Plugins(str, enum.Enum):
+    """Whether custom operators become plugins."""
+
+    auto = "auto"
+    require = "require"
+    never = "never"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Data = Annotated[str, typer.Option(help="kind:path with kind cityscapes, camvid, folder or scenes.")]
 Split = Annotated[str, typer.Option(help="Split of the data set.")]
@@ -256,10 +264,18 @@ def build(
     timing_cache: Annotated[
         Path | None, typer.Option(help="Kernel timings to read and write; TensorRT only.")
     ] = None,
+    plugins: Annotated[
+        Plugins, typer.Option(help="For custom operators: where they can be had, or fail without them, or never.")
+    ] = Plugins.auto,
+    kernels: Annotated[
+        Path | None,
+        typer.Option(help="What `roadseg kernels` wrote, if not what stands beside the model; TensorRT only."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Build an engine with its manifest."""
     from roadseg import engines
+    from roadseg.building import build_engine
 
     settings = engines.Settings(
         max_batch=max_batch,
@@ -267,8 +283,10 @@ def build(
         timing_cache=timing_cache,
         precision=precision.value if precision else None,
         ranges=ranges,
+        plugins=plugins.value,
+        kernels=kernels,
     )
-    manifest = engines.build(
+    manifest = build_engine(
         model, out, flavour=flavour.value, compute_capability=compute_capability, settings=settings
     )
     emit(manifest, json)

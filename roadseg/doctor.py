@@ -17,6 +17,7 @@ TASKS = {
     "export": ("export", ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "safetensors")),
     "calibrate": ("quantize", ("onnx", "onnxruntime")),
     "quantize": ("quantize", ("onnx", "onnxruntime")),
+    "kernels": ("export,kernels", ("torch", "onnx", "onnxscript", "triton")),
     "build --flavour rtx": ("rtx", ("onnx", "tensorrt_rtx")),
     "build --flavour tensorrt": ("tensorrt", ("onnx", "tensorrt", "pycuda")),
     "run": ("video", ("av", "cv2", "onnxruntime")),

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from roadseg import calib, engines, runtime
+from roadseg import calib, runtime
 from roadseg.runtime import (
     Dataset,
     ParityError,
@@ -25,6 +25,7 @@ from roadseg.runtime import (
 from roadseg.runtime.settings import read_settings
 from roadseg.train import find_checkpoint, open_data
 
+from .building import build_engine
 from .exporting import export_network, open_network
 from .steps import Steps, read_json, write_json
 
@@ -222,7 +223,7 @@ class Pipeline:
         flavour = self.config.engines.flavour
 
         def action() -> None:
-            engines.build(self.model(precision), plan, flavour=flavour, compute_capability=compute_capability)
+            build_engine(self.model(precision), plan, flavour=flavour, compute_capability=compute_capability)
 
         settings = {"flavour": flavour, "compute_capability": compute_capability}
         outputs = [plan, runtime.manifest_path(plan)]

@@ -11,9 +11,12 @@ from .artifacts import Manifest, read_manifest
 from .cuda import Gpu, find_gpu
 from .errors import EngineError
 from .optional import require
+from .plugins.v3 import provide
 
 FlavourName = Literal["tensorrt", "rtx"]
 Precision = Literal["fp32", "fp16", "int8"]
+PluginRoad = Literal["plugin-aot", "plugin-v3"]
+"""Kinds of plugins: of an ahead-of-time one all is in the plan, a Python one is needed again to open it."""
 Dialect = Literal["typed", "legacy"]
 """Whether precision came from the graph or from flags of the builder."""
 
@@ -53,6 +56,16 @@ class TensorInfo:
 
 
 @dataclasses.dataclass(frozen=True)
+class OpRoad:
+    """How a custom operator came into a plan."""
+
+    op: str
+    """ONNX op type."""
+    road: PluginRoad | Literal["function"]
+    """"function" is its definition in standard operators."""
+
+
+@dataclasses.dataclass(frozen=True)
 class PlanDetails:
     """What a plan's manifest says beyond what every manifest says."""
 
@@ -75,6 +88,8 @@ class PlanDetails:
     """Limit of scratch memory while a layer runs; None is all that the GPU has."""
     provenance: dict[str, str]
     """What the ONNX model says it was made from."""
+    roads: dict[str, OpRoad] = dataclasses.field(default_factory=dict)
+    """Of the model's custom operators, by node."""
 
 
 def read_plan(path: Path) -> tuple[Manifest, PlanDetails]:
@@ -92,13 +107,15 @@ def check_plan(path: Path, flavour: FlavourName) -> tuple[Manifest, PlanDetails]
 
     Raises:
         ArtifactError: as `read_plan`.
-        EngineError: if there is no GPU, another GPU, another library or another version of it.
+        EngineError: if there is no GPU, another GPU, another library or another version of it, or a plugin that
+            the plan needs cannot be had.
         MissingDependencyError: if the library is not installed.
     """
     manifest, details = read_plan(path)
     _check_flavour(path, details, flavour)
     _check_gpu(path, details, _require_gpu(path, details))
     _check_version(path, details)
+    _provide_plugins(path, details)
     return manifest, details
 
 
@@ -137,6 +154,17 @@ def _check_version(path: Path, details: PlanDetails) -> None:
             f"{path} was built by {flavour.title} {details.version}, which alone can open it; this machine has "
             f"{installed}. {_build_again(path, details.flavour)}"
         )
+
+
+def _provide_plugins(path: Path, details: PlanDetails) -> None:
+    ops = {road.op for road in details.roads.values() if road.road == "plugin-v3"}
+    try:
+        provide(require(FLAVOURS[details.flavour].module, f"opening {path}"), ops)
+    except EngineError as error:
+        raise EngineError(
+            f"{path} cannot be opened: {error} Or build it again without plugins: roadseg build MODEL.onnx "
+            f"--flavour {details.flavour} --plugins never --out {path}"
+        ) from error
 
 
 def _build_again(path: Path, flavour: FlavourName, gpu: Gpu | None = None) -> str:

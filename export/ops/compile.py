@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from roadseg.runtime import BuildError, UsageError, require
+from roadseg.runtime.plugins import SHARED_BYTES
 
 from .kernel import Call, Kernel
 
@@ -22,9 +23,6 @@ PTX_VERSIONS = {
 (JetPack 6.1), 12.8, and 13.0 (PTX ISA, "Release Notes"). A driver takes its own PTX version and all older ones."""
 ALIGNMENT = 16
 """Bytes that every pointer is a multiple of, as TensorRT's and PyTorch's are."""
-SHARED_BYTES = 48 * 1024
-"""Shared memory that a block of threads gets on every GPU. More has to be asked for before the launch (CUDA
-programming guide, "Shared Memory"), and nothing says that TensorRT does so for an ahead-of-time plugin."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from .offers import ATTRIBUTE as ATTRIBUTE
 from .offers import DATA_TYPES as DATA_TYPES
 from .offers import NAMESPACE as NAMESPACE
+from .offers import SHARED_BYTES as SHARED_BYTES
 from .offers import check_shapes as check_shapes
 from .offers import check_types as check_types
 from .offers import data_type as data_type

@@ -2,8 +2,8 @@
 
 A parser hands a plugin nothing but the node's attributes, so the one attribute that we give it, an array of one
 number, is the number of a kernel that was offered before. Nothing else survives everywhere: the bindings of
-TensorRT 10.3 to 10.13 read every element of an array as its first one under numpy 2, and those of 10.9 to 10.16
-read no plain integer under numpy 2.4.
+TensorRT 10.3 and 10.13 read every element of an array as its first one under numpy 2, and those of 10.13 and 10.16
+refuse a plain integer under numpy 2.4.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ ATTRIBUTE = "kernel"
 DATA_TYPES = {"float16": "HALF", "float32": "FLOAT", "int32": "INT32", "int64": "INT64"}
 """What a plugin may take and give, numpy's name to TensorRT's: neither UINT8 nor BOOL (NvInferRuntime.h,
 IPluginV3OneBuild::getOutputDataTypes)."""
+SHARED_BYTES = 48 * 1024
+"""Shared memory that a block of threads gets on every GPU. More has to be asked for before the launch (CUDA
+programming guide, "Shared Memory"), and nothing says that TensorRT does so for an ahead-of-time plugin."""
 
 _offered: dict[int, Kernel] = {}
 

@@ -37,6 +37,7 @@ ROLES = {
         "network.config.get_timing_cache()": "ITimingCache",
     },
     "engines/rtx.py": {"config": "IBuilderConfig"},
+    "engines/roads.py": {"network": "INetworkDefinition", "layer": "ILayer"},
     "runtime/plugins/offers.py": {"library.DataType": "DataType"},
     "runtime/plugins/v3.py": {"field": "PluginField", "library.get_plugin_registry()": "IPluginRegistry"},
 }
@@ -44,7 +45,7 @@ ROLES = {
 
 LEGACY_ONLY = {"allow_legacy", "cache_reader"}
 """Functions that run in the legacy dialect alone."""
-PLUGINS = ["runtime/plugins/offers.py", "runtime/plugins/v3.py"]
+PLUGINS = ["engines/roads.py", "runtime/plugins/offers.py", "runtime/plugins/v3.py"]
 FILES = {
     "legacy": [file for file in ROLES if file not in ("engines/rtx.py", *PLUGINS)],
     "typed": [file for file in ROLES if file not in ("engines/rtx.py", *PLUGINS)],

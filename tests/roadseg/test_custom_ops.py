@@ -60,3 +60,15 @@ def test_it_takes_and_gives_float16_where_its_neighbours_do(model, tmp_path):
     (node,) = (node for node in graph.node if node.op_type == "CrissCrossAttention")
     types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
     assert {types[name] for name in [*node.input, *node.output]} == {onnx.TensorProto.FLOAT16}
+
+
+def test_an_engine_says_which_road_its_operators_took_and_refuses_one_that_it_cannot_go(roadseg, model, tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    build = ["build", model, "--flavour", "rtx", "--compute-capability", "8.6", "--out", tmp_path / "m.plan"]
+    required = roadseg(*build, "--plugins", "require")
+    assert required.code == 1
+    assert "CrissCrossAttention (node '/CrissCrossAttention'): TensorRT-RTX takes no plugins" in required.err
+    assert not (tmp_path / "m.plan").exists()
+    assert roadseg(*build).code == 0
+    details = roadseg("inspect", tmp_path / "m.plan", "--json").json["details"]
+    assert details["roads"] == {"/CrissCrossAttention": {"op": "CrissCrossAttention", "road": "function"}}

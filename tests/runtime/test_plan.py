@@ -1,4 +1,6 @@
 import dataclasses
+import sys
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -14,7 +16,7 @@ from roadseg.runtime import (
     write_with_manifest,
 )
 from roadseg.runtime.cuda import Gpu
-from roadseg.runtime.plan import PlanDetails, TensorInfo, check_plan, read_plan
+from roadseg.runtime.plan import OpRoad, PlanDetails, TensorInfo, check_plan, read_plan
 
 DETAILS = PlanDetails(
     flavour="rtx",
@@ -131,3 +133,50 @@ def test_details_of_another_layout_are_refused(tmp_path):
     write_with_manifest(path, b"data", Manifest("plan", "", SPEC, {}, {"flavour": "rtx"}))
     with pytest.raises(ArtifactError, match="missing required field"):
         read_plan(path)
+
+
+@pytest.fixture
+def tensorrt(monkeypatch):
+    """Installs something that says it is TensorRT of a version."""
+
+    def install(version):
+        monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__=version))
+        return {"flavour": "tensorrt", "version": version, "compute_capabilities": ("8.6",)}
+
+    return install
+
+
+def test_a_plan_needs_no_plugins_where_its_operators_are_in_it(plan_file, gpu, tensorrt):
+    roads = {"attend": OpRoad("CrissCrossAttention", "plugin-aot"), "mask": OpRoad("PSAMask", "function")}
+    path = plan_file(roads=roads, **tensorrt("10.13.3.9"))
+    assert check_plan(path, "tensorrt")[1].roads == roads
+
+
+def test_a_plan_whose_plugin_cannot_be_had_is_refused_with_its_name_before_it_is_opened(plan_file, gpu, tensorrt):
+    roads = {"attend": OpRoad("CrissCrossAttention", "plugin-v3")}
+    path = plan_file(roads=roads, **tensorrt("8.6.2"))
+    with pytest.raises(EngineError) as refusal:
+        check_plan(path, "tensorrt")
+    assert str(refusal.value) == (
+        f"{path} cannot be opened: the plugin roadseg::CrissCrossAttention cannot be had here: TensorRT 8.6.2 "
+        "takes no plugins that are written in Python; 10.0 and later do. Or build it again without plugins: "
+        f"roadseg build MODEL.onnx --flavour tensorrt --plugins never --out {path}"
+    )
+
+
+def test_a_plan_whose_plugins_can_be_had_is_accepted_once_they_are_registered(
+    plan_file, gpu, tensorrt, monkeypatch
+):
+    provided = []
+    monkeypatch.setattr(plan, "provide", lambda library, ops: provided.append((library.__version__, ops)))
+    roads = {name: OpRoad("PSAMask", "plugin-v3") for name in ("first", "second")}
+    check_plan(plan_file(roads=roads, **tensorrt("10.3.0")), "tensorrt")
+    assert provided == [("10.3.0", {"PSAMask"})]
+
+
+def test_manifests_from_before_there_were_plugins_are_read(tmp_path):
+    path = tmp_path / "m.plan"
+    details = msgspec.to_builtins(DETAILS)
+    del details["roads"]
+    write_with_manifest(path, b"data", Manifest("plan", "", SPEC, {}, details))
+    assert read_plan(path)[1].roads == {}
