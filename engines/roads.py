@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from roadseg.runtime import BuildError, EngineError, require
 from roadseg.runtime.onnxfile import CUSTOM_DOMAIN, parse_onnx, serialise
 from roadseg.runtime.plan import OpRoad, PluginRoad
@@ -27,6 +29,7 @@ from roadseg.runtime.plugins import (
     NAMESPACE,
     SHARED_BYTES,
     Kernel,
+    Launch,
     Package,
     offer,
     package_path,
@@ -143,7 +146,7 @@ def obstacle(package: Package, kernels: Mapping[str, Kernel], node: str, missing
     if node not in kernels:
         return missing
     launch = kernels[node].launch
-    if foreign := {kind.dtype for kind in (*launch.inputs, launch.output)} - DATA_TYPES.keys():
+    if foreign := {kind.dtype for kind in launch.inputs} - DATA_TYPES.keys():
         return f"TensorRT gives plugins no {foreign.pop()} tensors"
     if launch.shared_bytes > SHARED_BYTES:
         return f"its kernel needs {launch.shared_bytes} bytes of shared memory, a plugin has {SHARED_BYTES}"
@@ -198,10 +201,12 @@ def prepare(model: Model, choice: Choice) -> Model:
     if not choice.roads:
         return model
     proto = parse_onnx(model.data, model.path)
-    for node in proto.graph.node:
+    nodes = list(proto.graph.node)
+    for node in nodes:
         name = node.name or node.output[0]
         if node.domain == CUSTOM_DOMAIN and name in choice.kernels:
             mark_as_plugin(node, choice.kernels[name], choice.roads[name])
+            cast_answer(proto.graph, node, choice.kernels[name].launch)
     plugins = {kernel.launch.op for kernel in choice.kernels.values()}
     functions = [function for function in proto.functions if function.name not in plugins]
     del proto.functions[:]
@@ -223,6 +228,18 @@ def mark_as_plugin(node: onnx.NodeProto, kernel: Kernel, road: OpRoad) -> None:
     node.attribute.append(make("plugin_namespace", NAMESPACE))
     if road.road == "plugin-aot":
         node.attribute.append(make("aot", 1))
+
+
+def cast_answer(graph: onnx.GraphProto, node: onnx.NodeProto, launch: Launch) -> None:
+    """Put a cast behind a plugin that answers in another type than its operator."""
+    if launch.output.dtype == launch.cast_to:
+        return
+    helper = require("onnx.helper", "building an engine with plugins")
+    to = helper.np_dtype_to_tensor_dtype(np.dtype(launch.cast_to))
+    answer, node.output[0] = node.output[0], f"{node.output[0]}.{launch.output.dtype}"
+    cast = helper.make_node("Cast", [node.output[0]], [answer], f"{node.name}.cast", to=to)
+    place = list(graph.node).index(node) + 1
+    graph.node.insert(place, cast)
 
 
 def taken(library: Any, network: Any, model: Model, choice: Choice, settings: Settings) -> dict[str, OpRoad]:

@@ -26,10 +26,11 @@ from roadseg.runtime import (
     write_atomically,
 )
 from roadseg.runtime.onnxfile import CUSTOM_DOMAIN, load_onnx, onnx_spec
-from roadseg.runtime.plugins import Kernel, Launch, Package, TensorType, compress, write_package
+from roadseg.runtime.plugins import DATA_TYPES, Kernel, Launch, Package, TensorType, compress, write_package
 
 from .ops import OPS
-from .ops.compile import PTX_VERSIONS, alignments, compile_kernel, require_compiler
+from .ops.compile import PTX_VERSIONS, alignments, compile_call, require_compiler
+from .ops.kernel import answering
 
 if TYPE_CHECKING:
     from .ops.kernel import Call
@@ -188,13 +189,16 @@ def kernel_for(node: onnx.NodeProto, types: dict[str, TensorType], compute_capab
     """The compiled kernel of a node, from the cache where it was compiled before."""
     source = OPS[node.op_type].kernel
     assert source is not None
-    args = arguments_of(node, types)
-    call = source.call_for(*args)
-    code = cached(source, call, args, compute_capability)
+    call = source.call_for(*arguments_of(node, types))
+    answer = type_of(call.answer)
+    if answer.dtype not in DATA_TYPES:
+        call = answering(call, floating_type(node, types))
+    code = cached(source, call, compute_capability)
     launch = Launch(
         op=node.op_type,
         inputs=tuple(types[name] for name in node.input),
         output=type_of(call.answer),
+        cast_to=answer.dtype,
         entry=code.entry,
         ptx_sha256=sha256_bytes(code.ptx.encode()),
         grid=call.grid,
@@ -203,6 +207,12 @@ def kernel_for(node: onnx.NodeProto, types: dict[str, TensorType], compute_capab
         integers=tuple(call.integers.values()),
     )
     return Kernel(launch, compress(code.ptx))
+
+
+def floating_type(node: onnx.NodeProto, types: dict[str, TensorType]) -> torch.dtype:
+    """The type of a node's first floating-point input; float16 holds every value of uint8 too."""
+    inputs = [on_meta(types[name]) for name in node.input]
+    return next((x.dtype for x in inputs if x.is_floating_point()), torch.float32)
 
 
 def on_meta(kind: TensorType) -> torch.Tensor:
@@ -216,13 +226,13 @@ def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
     return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
 
 
-def cached(source: Source, call: Call, args: tuple[Any, ...], compute_capability: str) -> Code:
+def cached(source: Source, call: Call, compute_capability: str) -> Code:
     """Code from the user's cache; it is compiled and put there where it is not in it, or cannot be read."""
     path = cache_folder() / f"{cache_key(source, call, compute_capability)}.json"
     try:
         return msgspec.json.decode(path.read_bytes(), type=Code)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        made = compile_kernel(source, args, compute_capability)
+        made = compile_call(source, call, compute_capability)
     code = Code(made.name, made.ptx, made.threads, made.shared_bytes)
     with contextlib.suppress(ArtifactError):  # a home that cannot be written
         write_atomically(path, msgspec.json.encode(code))

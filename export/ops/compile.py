@@ -12,7 +12,7 @@ from typing import Any
 from roadseg.runtime import BuildError, UsageError, require
 from roadseg.runtime.plugins import SHARED_BYTES
 
-from .kernel import Call, Kernel
+from .kernel import ANY_ARCHITECTURE, LARGE, Call, Kernel
 
 PTX_VERSIONS = {
     **dict.fromkeys(("7.5", "8.0", "8.6", "8.7", "8.9", "9.0"), 85),
@@ -47,11 +47,29 @@ class Compiled:
 
 
 def compile_kernel(kernel: Kernel, args: tuple[Any, ...], compute_capability: str) -> Compiled:
+    """Compile for an operator's arguments, tensors on any device; the rest is as in `compile_call`.
+
+    Blocks are as large as the GPU allows, unless they need more shared memory than every launch gets.
+    """
+    for architecture in architectures(compute_capability):
+        compiled = compile_call(kernel, kernel.call_for(*args, architecture=architecture), compute_capability)
+        if compiled.shared_bytes <= SHARED_BYTES:
+            break
+    return compiled
+
+
+def architectures(compute_capability: str) -> tuple[int, ...]:
+    """What launches are told for a GPU, in this order: its own, and one of less shared memory where it has much."""
+    own = int(compute_capability.replace(".", ""))
+    return (own, ANY_ARCHITECTURE) if own in LARGE else (own,)
+
+
+def compile_call(kernel: Kernel, call: Call, compute_capability: str) -> Compiled:
     """Compile without a GPU.
 
     Args:
         kernel: of an operator.
-        args: the operator's; tensors may be on the meta device.
+        call: how it is launched.
         compute_capability: of the GPU, e.g. "8.7".
 
     Raises:
@@ -62,7 +80,6 @@ def compile_kernel(kernel: Kernel, args: tuple[Any, ...], compute_capability: st
     triton = require_compiler(compute_capability)
     ptx_version = PTX_VERSIONS[compute_capability]
     architecture = int(compute_capability.replace(".", ""))
-    call = kernel.call_for(*args, architecture=architecture)
     try:
         built = build(triton, kernel, call, architecture, ptx_version)
         if built.metadata.shared > SHARED_BYTES:

@@ -96,6 +96,14 @@ class Kernel:
         )
 
 
+def answering(call: Call, dtype: torch.dtype) -> Call:
+    """The same launch with an answer of another type: what a kernel stores is converted to that of the place."""
+    name = [name for name, kind in call.signature.items() if kind != "constexpr"][-1]
+    return dataclasses.replace(
+        call, signature=call.signature | {name: POINTERS[dtype]}, answer=call.answer.to(dtype)
+    )
+
+
 class Unfused:
     """A kernel whose products and sums stay apart, so that they round as in PyTorch and ONNX Runtime."""
 

@@ -38,6 +38,9 @@ class Launch:
     """ONNX op type."""
     inputs: tuple[TensorType, ...]
     output: TensorType
+    """What the kernel writes."""
+    cast_to: str
+    """numpy's name of the type that the operator answers with: another where TensorRT gives no plugin that one."""
     entry: str
     """Name of the kernel in its PTX."""
     ptx_sha256: str

@@ -45,13 +45,22 @@ def model(graph, save):
     return read
 
 
-def kernel(op, kind=IMAGES, shared_bytes=1024):
+def kernel(op, kind=IMAGES, cast_to="float32", shared_bytes=1024):
     """A kernel for a call; its code is never run here."""
     ptx = f"// {op} of {kind}"
-    return Kernel(
-        Launch(op, (kind,), kind, op.lower(), sha256_bytes(ptx.encode()), (8, 1, 1), 128, shared_bytes, (24,)),
-        compress(ptx),
+    launch = Launch(
+        op=op,
+        inputs=(kind,),
+        output=kind,
+        cast_to=cast_to,
+        entry=op.lower(),
+        ptx_sha256=sha256_bytes(ptx.encode()),
+        grid=(8, 1, 1),
+        threads=128,
+        shared_bytes=shared_bytes,
+        integers=(24,),
     )
+    return Kernel(launch, compress(ptx))
 
 
 def pack(model, kernels, left=None, gpu="8.7"):
@@ -235,6 +244,17 @@ def test_a_plugin_is_parsed_without_function_and_with_nothing_but_the_attributes
     assert offered(given.pop("kernel")[0]) == kernel("Shift")
     assert given == {"plugin_namespace": b"roadseg"} | aot
     assert (prepared.graph, prepared.sha256, prepared.path) == (proto.graph, model.sha256, model.path)
+
+
+def test_a_plugin_that_answers_in_another_type_is_followed_by_a_cast(model, thor):
+    model = model([("Twice", "first")])
+    pack(model, {"first": kernel("Twice", TensorType("float16", IMAGES.shape), cast_to="uint8")})
+    prepared = roads.prepare(model, roads.choose(model, thor, "8.7", Settings()))
+    first, cast, argmax = prepared.graph.node[2:5]
+    assert (first.op_type, cast.op_type, argmax.op_type) == ("Twice", "Cast", "ArgMax")
+    assert attributes(cast) == {"to": onnx.TensorProto.UINT8}
+    assert list(cast.input) == list(first.output) == ["first_out.float16"]
+    assert list(cast.output) == list(argmax.input) == ["first_out"]
 
 
 def test_definitions_answer_as_the_operators_they_stand_for(model, spec):

@@ -21,6 +21,7 @@ LAUNCH = Launch(
     op="Attend",
     inputs=(TensorType("float16", (1, 8, 4, 6)), TensorType("float16", (1, 8, 4, 6))),
     output=TensorType("float32", (1, 16, 24)),
+    cast_to="float32",
     entry="attend_kernel",
     ptx_sha256=sha256_bytes(PTX.encode()),
     grid=(3, 2, 1),

@@ -10,13 +10,21 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from roadseg.export.kernels import custom_nodes, tensor_types, why_not, write_kernels
-from roadseg.export.ops import CRISS_CROSS_ATTENTION, MAX_UNPOOL
+from roadseg.export.kernels import (
+    arguments_of,
+    custom_nodes,
+    tensor_types,
+    why_not,
+    write_kernels,
+)
+from roadseg.export.ops import CRISS_CROSS_ATTENTION, MAX_UNPOOL, OPS, UPSAMPLE_ARGMAX
+from roadseg.export.ops.costs import single_node_model
 from roadseg.runtime import ExportError, ModelSpec, UsageError, read_manifest, sha256_file
 from roadseg.runtime.onnxfile import SPEC_KEY, save_onnx, set_metadata
 from roadseg.runtime.plugins import TensorType, read_package
 
 SPEC = ModelSpec("tiny", height=32, width=64, classes=("road", "sky"))
+LABELS = {"size": [16, 32], "coordinates": "half_pixel"}
 WITHOUT_COMPILER = """
 import sys
 from pathlib import Path
@@ -25,13 +33,13 @@ from roadseg.export import kernels
 def refuse(*args):
     raise AssertionError("compiled again")
 
-kernels.compile_kernel = refuse
+kernels.compile_call = refuse
 kernels.write_kernels(Path(sys.argv[1]), ["8.7", "9.0"], Path(sys.argv[2]))
 """
 
 
 def model(batch=1):
-    """Two calls of attention of different widths, the second in FP16, and one operator that nobody knows."""
+    """Two calls of attention, the second in FP16, labels of what it answers, and an operator that nobody knows."""
     ops = [helper.make_opsetid("", 20), helper.make_opsetid("roadseg", 1)]
     names = ("query", "key", "value")
     channels = {"query": 16, "key": 16, "value": 32}
@@ -44,13 +52,16 @@ def model(batch=1):
             "CrissCrossAttention", ["half_query", "half_key", "half_wide"], ["y"], "attend_half", domain="roadseg"
         ),
         helper.make_node("Unheard", ["y"], ["z"], "unheard", domain="roadseg"),
+        helper.make_node("UpsampleArgmax", ["y"], ["labels"], "label", domain="roadseg", **LABELS),
     ]
     inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
-    output = helper.make_tensor_value_info("z", TensorProto.FLOAT16, shapes["value"])
-    graph = helper.make_graph(nodes, "two", inputs, [output])
-    made = helper.make_model(
-        graph, opset_imports=ops, ir_version=10, functions=[CRISS_CROSS_ATTENTION.function(20)]
-    )
+    outputs = [
+        helper.make_tensor_value_info("z", TensorProto.FLOAT16, shapes["value"]),
+        helper.make_tensor_value_info("labels", TensorProto.UINT8, (batch, 16, 32)),
+    ]
+    graph = helper.make_graph(nodes, "three", inputs, outputs)
+    functions = [op.function(20) for op in (CRISS_CROSS_ATTENTION, UPSAMPLE_ARGMAX)]
+    made = helper.make_model(graph, opset_imports=ops, ir_version=10, functions=functions)
     set_metadata(made, {SPEC_KEY: SPEC.to_json()})
     return made
 
@@ -81,6 +92,7 @@ def test_every_call_has_a_kernel_for_every_gpu_in_the_type_of_its_graph(package)
     assert {node: set(by_gpu) for node, by_gpu in package.launches.items()} == {
         "attend": {"8.7", "9.0"},
         "attend_half": {"8.7", "9.0"},
+        "label": {"8.7", "9.0"},
     }
     for node, dtype in (("attend", "float32"), ("attend_half", "float16")):
         launch = package.launches[node]["8.7"]
@@ -104,14 +116,37 @@ def test_the_manifest_says_which_calls_have_kernels_and_why_one_has_none(files):
     manifest = read_manifest(files / "m.kernels", "kernels")
     assert manifest.spec == SPEC
     assert manifest.inputs == {"onnx": sha256_file(files / "m.onnx")}
-    assert manifest.details["ops"] == {"attend": "CrissCrossAttention", "attend_half": "CrissCrossAttention"}
+    assert manifest.details["ops"] == {
+        "attend": "CrissCrossAttention",
+        "attend_half": "CrissCrossAttention",
+        "label": "UpsampleArgmax",
+    }
     assert manifest.details["left"] == {"unheard": "this roadseg has no operator Unheard"}
     assert set(manifest.versions) == {"triton"}
 
 
 def test_what_was_compiled_once_comes_from_the_cache_with_the_same_bytes(files):
     assert (files / "again.kernels").read_bytes() == (files / "m.kernels").read_bytes()
-    assert len(list((files / "cache" / "roadseg" / "kernels").glob("*.json"))) == 4
+    assert len(list((files / "cache" / "roadseg" / "kernels").glob("*.json"))) == 6
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=["fp16", "fp32"])
+@pytest.mark.parametrize("op", OPS.values(), ids=OPS)
+def test_a_node_leads_to_the_launch_of_the_call_it_stands_for(op, dtype):
+    made = single_node_model(op, op.full_frame(dtype), 20)
+    types = tensor_types(made)
+    call = op.kernel.call_for(*arguments_of(made.graph.node[0], types))
+    expected = op.kernel.call_for(*op.full_frame(dtype))
+    assert (call.grid, call.signature, call.integers) == (expected.grid, expected.signature, expected.integers)
+    assert call.constants.keys() == expected.constants.keys()
+    assert all(call.constants[name] == pytest.approx(value) for name, value in expected.constants.items())
+
+
+def test_labels_are_written_as_numbers_that_a_plugin_may_give(package):
+    launch = package.launches["label"]["8.7"]
+    assert launch.output == TensorType("float16", (1, 16, 32))
+    assert launch.cast_to == "uint8"
+    assert package.launches["attend"]["8.7"].cast_to == "float32"
 
 
 def test_types_and_shapes_are_followed_through_functions():

@@ -9,6 +9,7 @@ LAUNCH = Launch(
     op="Twice",
     inputs=(TensorType("float16", (1, 3, 2, 4)),),
     output=TensorType("float16", (1, 3, 2, 4)),
+    cast_to="float16",
     entry="twice",
     ptx_sha256="abcdef" + "0" * 58,
     grid=(8, 1, 1),

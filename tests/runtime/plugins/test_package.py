@@ -17,6 +17,7 @@ def kernel(entry="twice", ptx=PTX, threads=128):
         op="Twice",
         inputs=(TensorType("float16", (1, 3, 2, 4)),),
         output=TensorType("float16", (1, 3, 2, 4)),
+        cast_to="float16",
         entry=entry,
         ptx_sha256=hashlib.sha256(ptx.encode()).hexdigest(),
         grid=(8, 1, 1),
