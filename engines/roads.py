@@ -14,7 +14,7 @@ import dataclasses
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from roadseg.runtime.plugins import (
     ATTRIBUTE,
     DATA_TYPES,
     NAMESPACE,
+    OPTION,
     SHARED_BYTES,
     Kernel,
     Launch,
@@ -111,10 +112,10 @@ def obstacles(
         return dict.fromkeys(ops, why), {}
     path = kernels_path(model.path, settings)
     if settings.kernels is None and not path.is_file():
-        return dict.fromkeys(ops, f"there is no {path}; {command(model.path, compute_capability, path)}"), {}
+        return dict.fromkeys(ops, f"there is no {path}; {command(model.path, [compute_capability], path)}"), {}
     package = read_package(path, model.sha256)
     kernels = package.kernels(compute_capability)
-    how = command(model.path, compute_capability, path)
+    how = command(model.path, [*package.compute_capabilities, compute_capability], path)
     missing = f"{path} holds no kernel for compute capability {compute_capability}; {how}"
     found = {node: obstacle(package, kernels, node, missing) for node in ops}
     return {node: why for node, why in found.items() if why}, kernels
@@ -153,10 +154,11 @@ def obstacle(package: Package, kernels: Mapping[str, Kernel], node: str, missing
     return ""
 
 
-def command(model: Path, compute_capability: str, package: Path) -> str:
+def command(model: Path, compute_capabilities: Iterable[str], package: Path) -> str:
     """How kernels are made."""
+    gpus = " ".join(map(OPTION.format, compute_capabilities))
     return (
-        f"make it with: roadseg kernels {model} --compute-capability {compute_capability} --out {package} "
+        f"make it with: roadseg kernels {model} {gpus} --out {package} "
         "(which needs: pip install 'roadseg[export,kernels]')"
     )
 

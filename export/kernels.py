@@ -6,6 +6,7 @@ import collections
 import contextlib
 import dataclasses
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ from .ops.compile import PTX_VERSIONS, alignments, compile_call, require_compile
 from .ops.kernel import answering
 
 if TYPE_CHECKING:
+    from .ops.compile import Compiled
     from .ops.kernel import Call
     from .ops.kernel import Kernel as Source
 
@@ -232,11 +234,17 @@ def cached(source: Source, call: Call, compute_capability: str) -> Code:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Code)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        made = compile_call(source, call, compute_capability)
-    code = Code(made.name, made.ptx, made.threads, made.shared_bytes)
+        code = own_code(compile_call(source, call, compute_capability))
     with contextlib.suppress(ArtifactError):  # a home that cannot be written
         write_atomically(path, msgspec.json.encode(code))
     return code
+
+
+def own_code(made: Compiled) -> Code:
+    """Code under a name of its own: nothing says that TensorRT tells kernels of one name in an engine apart."""
+    entry = f"{made.name}_{sha256_bytes(made.ptx.encode())[:8]}"
+    ptx = re.sub(rf"\b{re.escape(made.name)}(?=\b|_param_)", entry, made.ptx)
+    return Code(entry, ptx, made.threads, made.shared_bytes)
 
 
 def cache_folder() -> Path:

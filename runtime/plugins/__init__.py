@@ -9,6 +9,7 @@ from .offers import check_types as check_types
 from .offers import data_type as data_type
 from .offers import offer as offer
 from .offers import offered as offered
+from .package import OPTION as OPTION
 from .package import Kernel as Kernel
 from .package import Launch as Launch
 from .package import Package as Package

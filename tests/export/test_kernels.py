@@ -8,6 +8,7 @@ import sys
 import onnx
 import pytest
 import torch
+import triton
 from onnx import TensorProto, helper
 
 from roadseg.export.kernels import (
@@ -110,6 +111,18 @@ def test_ptx_takes_the_inputs_the_integers_and_the_output_of_its_launch(package)
             assert widths == ["64"] * len(launch.inputs) + ["32"] * len(launch.integers) + ["64"]
             assert f".target sm_{compute_capability.replace('.', '')}" in kernel.ptx_text
             assert f".reqntid {launch.threads}" in kernel.ptx_text
+
+
+def test_code_has_a_name_of_its_own_under_which_an_assembler_takes_it(package, tmp_path):
+    kernels = package.kernels("8.7")
+    assert len({kernel.launch.entry for kernel in kernels.values()}) == 3
+    ptxas = triton.backends.nvidia.compiler.get_ptxas(87).path
+    for kernel in kernels.values():
+        source = tmp_path / "kernel.ptx"
+        source.write_text(kernel.ptx_text)
+        command = [ptxas, "-v", "--gpu-name=sm_87", source, "-o", tmp_path / "kernel.cubin"]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+        assert f"Compiling entry function '{kernel.launch.entry}'" in said
 
 
 def test_the_manifest_says_which_calls_have_kernels_and_why_one_has_none(files):
