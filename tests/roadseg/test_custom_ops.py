@@ -1,5 +1,8 @@
 """A network with a custom operator goes the whole way."""
 
+import os
+import shutil
+
 import onnx
 import pytest
 import torch
@@ -7,8 +10,11 @@ from torch import nn
 
 from roadseg import calib, engines
 from roadseg.export import export
+from roadseg.export.kernels import write_kernels
 from roadseg.export.ops import CRISS_CROSS_ATTENTION
+from roadseg.export.ops.compile import PTX_VERSIONS
 from roadseg.runtime import ModelSpec, Segmenter, compare
+from roadseg.runtime.cuda import find_gpu
 from roadseg.train import open_data
 
 
@@ -72,3 +78,24 @@ def test_an_engine_says_which_road_its_operators_took_and_refuses_one_that_it_ca
     assert roadseg(*build).code == 0
     details = roadseg("inspect", tmp_path / "m.plan", "--json").json["details"]
     assert details["roads"] == {"/CrissCrossAttention": {"op": "CrissCrossAttention", "road": "function"}}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_an_engine_with_plugins_answers_as_its_definitions_do(model, scenes, tmp_path, precision):
+    for module in ("tensorrt", "pycuda", "triton"):
+        pytest.importorskip(module)
+    gpu = find_gpu().compute_capability
+    if os.environ.get("TRITON_INTERPRET") == "1" or gpu not in PTX_VERSIONS:
+        pytest.skip(f"nothing is compiled for {gpu} in this run")
+    typed = tmp_path / "m.onnx"
+    if precision == "fp32":
+        shutil.copy(model, typed)
+    else:
+        calib.quantize(model, precision, out=typed)
+    write_kernels(typed, [gpu], tmp_path / "m.kernels")
+    settings = engines.Settings(plugins="require")
+    manifest = engines.build(typed, tmp_path / "m.plan", flavour="tensorrt", settings=settings)
+    assert {road["road"] for road in manifest.details["roads"].values()} <= {"plugin-aot", "plugin-v3"}
+    answers = compare(Segmenter.open(typed), Segmenter.open(tmp_path / "m.plan"), scenes)
+    assert answers.pixel_agreement > 0.99
