@@ -4,6 +4,7 @@ The bindings are on PyPI without TensorRT's libraries. They load once libraries 
 import are there; these here do nothing, so only the interface can be looked at, and nothing can be run.
 """
 
+import fcntl
 import json
 import os
 import re
@@ -87,12 +88,15 @@ def numpy_1():
 def unpacked(package, version, finish=lambda folder: None):
     """The folder where a wheel is unpacked, and `finish` has been called once."""
     folder = CACHE / f"{package}-{version}-{sys.implementation.cache_tag}"
-    if not folder.is_dir():
-        partial = folder.with_name(folder.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        download(f"{package}=={version}", partial)
-        finish(partial)
-        partial.rename(folder)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(f"{folder}.lock", "w") as lock:  # noqa: PTH123
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+        if not folder.is_dir():
+            partial = folder.with_name(folder.name + ".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            download(f"{package}=={version}", partial)
+            finish(partial)
+            partial.rename(folder)
     return str(folder)
 
 
