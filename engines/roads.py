@@ -10,11 +10,12 @@ definition. TensorRT-RTX gets models as they are: it takes functions, and no plu
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -242,6 +243,19 @@ def cast_answer(graph: onnx.GraphProto, node: onnx.NodeProto, launch: Launch) ->
     cast = helper.make_node("Cast", [node.output[0]], [answer], f"{node.name}.cast", to=to)
     place = list(graph.node).index(node) + 1
     graph.node.insert(place, cast)
+
+
+@contextlib.contextmanager
+def advised(choice: Choice) -> Iterator[None]:
+    """Say of a failure that plugins may have a part in how to do without them."""
+    try:
+        yield
+    except BuildError as error:
+        if not choice.kernels:
+            raise
+        raise BuildError(
+            f"{error} This was with plugins; with --plugins never, operators are computed by their definitions."
+        ) from error
 
 
 def taken(library: Any, network: Any, model: Model, choice: Choice, settings: Settings) -> dict[str, OpRoad]:

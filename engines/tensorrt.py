@@ -72,20 +72,22 @@ def build_tensorrt(model: Model, compute_capability: str | None, settings: Setti
     precision = choose_precision(model, dialect, settings)
     choice = roads.choose(model, library, gpu.compute_capability, settings)
     roads.provide(library, model, choice)
-    network = Network(library, TENSORRT, roads.prepare(model, choice), network_flags(library, dialect))
+    with roads.advised(choice):
+        network = Network(library, TENSORRT, roads.prepare(model, choice), network_flags(library, dialect))
     taken = roads.taken(library, network.network, model, choice, settings)
     if dialect.name == "legacy":
         allow_legacy(library, network.config, precision, read_ranges(settings.ranges, model))
     if settings.timing_cache:
         attach_timing_cache(network.config, settings.timing_cache)
-    plan = network.build(
-        settings,
-        compute_capabilities=(gpu.compute_capability,),
-        precision=precision,
-        dialect=dialect.name,
-        roads=taken,
-        gpu=gpu,
-    )
+    with roads.advised(choice):
+        plan = network.build(
+            settings,
+            compute_capabilities=(gpu.compute_capability,),
+            precision=precision,
+            dialect=dialect.name,
+            roads=taken,
+            gpu=gpu,
+        )
     if settings.timing_cache:
         write_atomically(settings.timing_cache, bytes(network.config.get_timing_cache().serialize()))
     return plan

@@ -11,11 +11,10 @@ import pytest
 from roadseg.engines import Settings, build, roads, wanted_kernels
 from roadseg.engines import tensorrt as tensorrt_builder
 from roadseg.engines.model import read_model
-from roadseg.engines.network import Network
 from roadseg.runtime import ArtifactError, BuildError, UsageError, sha256_bytes, sha256_file
 from roadseg.runtime.cuda import Gpu
 from roadseg.runtime.onnxfile import serialise
-from roadseg.runtime.plan import FLAVOURS, OpRoad, read_plan
+from roadseg.runtime.plan import OpRoad, read_plan
 from roadseg.runtime.plugins import Kernel, Launch, Package, TensorType, compress, offered, write_package
 
 TWICE = '<domain: "roadseg", opset_import: ["": 20]> Twice (x) => (y) { y = Add (x, x) }'
@@ -327,12 +326,14 @@ def test_an_engine_of_definitions_is_built_and_says_which_road_was_taken(model, 
     }
 
 
-def test_without_its_plugin_a_prepared_model_is_refused_and_never_computed_otherwise(model, rtx_as_tensorrt):
+def test_what_should_be_a_plugin_is_computed_as_nothing_else(model, tmp_path, rtx_as_tensorrt, monkeypatch):
     model = model()
     pack(model, all_kernels(), gpu="8.6")
-    prepared = roads.prepare(model, roads.choose(model, rtx_as_tensorrt, "8.6", Settings()))
-    with pytest.raises(BuildError, match=r"op Twice \(node 'first'\) is not supported"):
-        Network(rtx_as_tensorrt, FLAVOURS["tensorrt"], prepared)
+    monkeypatch.setattr(roads, "provide", lambda library, model, choice: None)
+    with pytest.raises(BuildError) as refusal:
+        build(model.path, tmp_path / "m.plan", flavour="tensorrt")
+    assert "op Twice (node 'first') is not supported." in str(refusal.value)
+    assert str(refusal.value).endswith("with --plugins never, operators are computed by their definitions.")
 
 
 def test_what_is_required_and_missing_stops_a_build_before_anything_is_parsed(

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from roadseg.export import export
-from roadseg.export.ops import FRAME_PREPROCESS, OPS, UPSAMPLE_ARGMAX, Op
+from roadseg.export.ops import OPS, UPSAMPLE_ARGMAX, Op
 from roadseg.runtime import ModelSpec, Segmenter, UsageError
 
 
@@ -41,8 +41,8 @@ def test_inputs_and_attributes_as_a_file_holds_them_become_arguments_again(op):
 def test_a_frame_that_is_cropped_pasted_and_turned_round_comes_back_from_its_attributes():
     frames = torch.zeros(1, 20, 30, 3, dtype=torch.uint8)
     args = ([1.0, 2.0, 3.0], [0.5, 0.25, 0.0], [2, 3, 10, 12], [5, 6], [8, 9], [1, 2], [7, 8, 9], True, True)
-    inputs, attributes = FRAME_PREPROCESS.arguments(frames, *args)
-    assert FRAME_PREPROCESS.call(inputs, attributes) == (frames, *args)
+    op = OPS["FramePreprocess"]
+    assert op.call(*op.arguments(frames, *args)) == (frames, *args)
 
 
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)
