@@ -220,9 +220,11 @@ def prepare(model: Model, choice: Choice) -> Model:
 
 
 def mark_as_plugin(node: onnx.NodeProto, kernel: Kernel, road: OpRoad) -> None:
-    """Give a node the attributes by which the parser finds its plugin, and none else.
+    """Give a node the attributes by which the parser finds its plugin, in place of the operator's own.
 
-    The kernel was compiled for the operator's own attributes, and a plugin refuses fields it does not know.
+    The kernel was compiled for those. The parser makes fields of the attributes that the plugin's creator names,
+    integers as 32 bits each (onnx-tensorrt, onnxOpImporters.cpp, loadFields), and reads `aot` itself
+    (importerUtils.cpp, createPlugin).
     """
     make = require("onnx.helper", "building an engine with plugins").make_attribute
     del node.attribute[:]
