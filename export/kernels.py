@@ -27,10 +27,19 @@ from roadseg.runtime import (
     write_atomically,
 )
 from roadseg.runtime.onnxfile import CUSTOM_DOMAIN, load_onnx, onnx_spec
-from roadseg.runtime.plugins import DATA_TYPES, Kernel, Launch, Package, TensorType, compress, write_package
+from roadseg.runtime.plugins import (
+    DATA_TYPES,
+    SHARED_BYTES,
+    Kernel,
+    Launch,
+    Package,
+    TensorType,
+    compress,
+    write_package,
+)
 
 from .ops import OPS
-from .ops.compile import PTX_VERSIONS, alignments, compile_call, require_compiler
+from .ops.compile import PTX_VERSIONS, alignments, architectures, compile_call, require_compiler
 from .ops.kernel import answering
 
 if TYPE_CHECKING:
@@ -191,11 +200,14 @@ def kernel_for(node: onnx.NodeProto, types: dict[str, TensorType], compute_capab
     """The compiled kernel of a node, from the cache where it was compiled before."""
     source = OPS[node.op_type].kernel
     assert source is not None
-    call = source.call_for(*arguments_of(node, types))
-    answer = type_of(call.answer)
-    if answer.dtype not in DATA_TYPES:
-        call = answering(call, floating_type(node, types))
-    code = cached(source, call, compute_capability)
+    for architecture in architectures(compute_capability):
+        call = source.call_for(*arguments_of(node, types), architecture=architecture)
+        answer = type_of(call.answer)
+        if answer.dtype not in DATA_TYPES:
+            call = answering(call, floating_type(node, types))
+        code = cached(source, call, compute_capability)
+        if code.shared_bytes <= SHARED_BYTES:
+            break
     launch = Launch(
         op=node.op_type,
         inputs=tuple(types[name] for name in node.input),

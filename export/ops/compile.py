@@ -59,7 +59,7 @@ def compile_kernel(kernel: Kernel, args: tuple[Any, ...], compute_capability: st
 
 
 def architectures(compute_capability: str) -> tuple[int, ...]:
-    """What launches are told for a GPU, in this order: its own, and one of less shared memory where it has much."""
+    """What launches are told for a GPU: its own number, or where that has much shared memory one with less."""
     own = int(compute_capability.replace(".", ""))
     return (own, ANY_ARCHITECTURE) if own in LARGE else (own,)
 

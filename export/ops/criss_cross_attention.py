@@ -173,9 +173,9 @@ def launch(kernel: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     block_channels = min(most, power_of_two(channels))
     kernel[(-(-rows // tall), -(-columns // wide), n * -(-channels // block_channels))](
         query.contiguous(), key.contiguous(), value.contiguous(), answer,
-        depth=depth, channels=channels, rows=rows, columns=columns, part=min(64, power_of_two(depth)),
-        tall=tall, wide=wide, keys=keys, block_channels=block_channels, precision=precision,
-        num_warps=warps, num_stages=1,
+        depth=depth, channels=channels, rows=rows, columns=columns,
+        part=power_of_two(depth) if depth <= 64 else 32, tall=tall, wide=wide, keys=keys,
+        block_channels=block_channels, precision=precision, num_warps=warps, num_stages=1,
     )  # fmt: skip
     return answer
 
@@ -187,10 +187,10 @@ def blocks(architecture: int, half: bool) -> tuple[int, int, int, int, str]:
     """
     if architecture not in TENSOR_CORES:
         return 2, 16, 64, 8, "ieee"
-    warps = 4 if architecture in LARGE else 8
+    large = architecture in LARGE
     if half:
-        return 4, 64 if architecture in LARGE else 32, 128, warps, "ieee"
-    return 4, 32, 128, warps, "tf32x3"
+        return (4, 64, 128, 4, "ieee") if large else (4, 32, 128, 8, "ieee")
+    return 4, 32, 128 if large else 64, 4, "tf32x3"
 
 
 def power_of_two(size: int) -> int:
