@@ -2,9 +2,10 @@
 
 Every operator's float inputs have one type, so TensorRT builds the graph strongly typed. Inputs and outputs of the
 model keep their types. float16 begins at the first layer with weights: what prepares the pixels stays float32, and
-so does every operator in `KEPT` and every one whose constants do not fit. Those of `export.ops` take either type
-and compute in float32. The final resize and argmax are float16: on CamVid, rounding the upsampled logits of a
-Fast-SCNN changed 1 label in 7000, and it halves the largest tensor.
+so does every operator in `KEPT`, every one whose constants do not fit, and every long sum (sums.py) with what
+reads it before something brings it back into range. Those of `export.ops` take either type and compute in float32.
+The final resize and argmax are float16: on CamVid, rounding the upsampled logits of a Fast-SCNN changed 1 label in
+7000, and it halves the largest tensor.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from roadseg.runtime.onnxfile import CUSTOM_DOMAIN
 
 from .graph import Change, Graph, array_of, check, drop_unused, set_nodes, title
+from .sums import bounds, is_long_sum
 
 SUMS = "it adds up many values, which overflow or lose digits in float16"
+CARRIED = "it reads such a sum, which nothing has brought back into range"
 POWERS = "its result leaves float16's range for ordinary arguments"
 KEPT = {
     **dict.fromkeys(("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "CumSum"), SUMS),
@@ -50,13 +53,18 @@ def assign_types(graph: Graph) -> tuple[frozenset[str], dict[str, str]]:
         The first output of each that does; and of each behind the first layer that does not, its title and why.
     """
     behind: set[str] = set()
+    large: set[str] = set()
     half: set[str] = set()
     kept: dict[str, str] = {}
     for node in graph.nodes:
         if not (graph.has_weights(node) or behind.intersection(node.input)):
             continue
-        behind.update(name for name in node.output if graph.is_float(name))
-        if reason := float_reason(graph, node):
+        results = [name for name in node.output if graph.is_float(name)]
+        behind.update(results)
+        reads_large = bool(large.intersection(node.input))
+        if is_long_sum(graph, node) or (reads_large and not bounds(graph, node)):
+            large.update(results)
+        if reason := float_reason(graph, node) or (CARRIED if reads_large else ""):
             kept[title(node)] = reason
         else:
             half.add(node.output[0])
@@ -64,13 +72,13 @@ def assign_types(graph: Graph) -> tuple[frozenset[str], dict[str, str]]:
 
 
 def float_reason(graph: Graph, node: NodeProto) -> str:
-    """Why a node stays float32; empty if it can be float16."""
+    """Why a node stays float32 by itself; empty if it can be float16."""
     if node.domain not in ("", "ai.onnx", CUSTOM_DOMAIN):
         return "it is not an ONNX operator, and may be written for float32"
     too_large = [name for name in node.input if name in graph.constants and not _fits(graph, name)]
     if too_large:
         return f'its constant "{too_large[0]}" is beyond float16\'s {FLOAT16_MAX:.0f}'
-    return KEPT.get(node.op_type, "")
+    return SUMS if is_long_sum(graph, node) else KEPT.get(node.op_type, "")
 
 
 def count_flushed(graph: Graph, half: frozenset[str]) -> int:

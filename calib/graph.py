@@ -77,15 +77,16 @@ class Graph:
     def macs(self, node: NodeProto) -> int:
         """Multiply-accumulate operations of a node with weights, for one frame; open dimensions count as 1."""
         weights: tuple[int, ...] = tuple(self.constants[node.input[1]].dims)
-        outputs = self._elements(node.output[0])
+        outputs = self.elements(node.output[0])
         if node.op_type == "Conv":
             return outputs * prod(weights[1:])
         if node.op_type == "ConvTranspose":
-            return self._elements(node.input[0]) * prod(weights[1:])
+            return self.elements(node.input[0]) * prod(weights[1:])
         rows_first = node.op_type == "MatMul" or not attribute(node, "transB", 0)
         return outputs * weights[-2 if rows_first else -1]
 
-    def _elements(self, tensor: str) -> int:
+    def elements(self, tensor: str) -> int:
+        """How many a tensor has for one frame; open dimensions count as 1."""
         return prod(dimension or 1 for dimension in self.shape(tensor))
 
 
