@@ -14,6 +14,7 @@ from roadseg.train.models import randomise
 from roadseg.train.models.danet import ChannelAttention
 from roadseg.train.models.dgcnet import FeatureGraph
 from roadseg.train.models.emanet import EMAttention
+from roadseg.train.models.glore import GlobalReasoning
 
 W = (8, 8, 1, 1)
 
@@ -184,9 +185,10 @@ def large_norms(module):
     [
         (channel_attention, True),
         (lambda: FeatureGraph(64), True),
+        (lambda: GlobalReasoning(64, 16), True),
         (lambda: EMAttention(64, 16), False),
     ],
-    ids=["DANet", "DGCNet", "EMANet"],
+    ids=["DANet", "DGCNet", "GloRe", "EMANet"],
 )
 def test_modules_of_networks_answer_at_full_frame_as_in_float32(make, overflows):
     size = (128, 256)  # of a map at 1/8 of 1024x2048

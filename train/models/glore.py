@@ -54,8 +54,8 @@ class GlobalReasoning(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         projection = self.project(x).flatten(2)  # (N, nodes, H*W)
-        shares = projection.transpose(1, 2) / projection.shape[2]
-        graph = self.embed(x).flatten(2) @ shares  # (N, states, nodes)
+        # Divided behind the product, as the authors do: a small graph in place of a map.
+        graph = self.embed(x).flatten(2) @ projection.transpose(1, 2) / projection.shape[2]  # (N, states, nodes)
         graph = self.over_nodes(graph.transpose(1, 2)).transpose(1, 2) + graph
         back = self.over_states(F.relu(graph)) @ projection  # (N, states, H*W)
         y: Tensor = self.norm(self.extend(back.unflatten(2, spatial_size(x))))
