@@ -22,7 +22,7 @@ from .graph import Change, Graph, array_of, check, drop_unused, set_nodes, title
 from .sums import bounds, is_long_sum
 
 SUMS = "it adds up many values, which overflow or lose digits in float16"
-CARRIED = "it reads such a sum, which nothing has brought back into range"
+CARRIED = "it reads what float16 cannot hold, and nothing has brought that back into range"
 POWERS = "its result leaves float16's range for ordinary arguments"
 KEPT = {
     **dict.fromkeys(("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "CumSum"), SUMS),
@@ -53,7 +53,7 @@ def assign_types(graph: Graph) -> tuple[frozenset[str], dict[str, str]]:
         The first output of each that does; and of each behind the first layer that does not, its title and why.
     """
     behind: set[str] = set()
-    large: set[str] = set()
+    beyond: set[str] = set()
     half: set[str] = set()
     kept: dict[str, str] = {}
     for node in graph.nodes:
@@ -61,10 +61,10 @@ def assign_types(graph: Graph) -> tuple[frozenset[str], dict[str, str]]:
             continue
         results = [name for name in node.output if graph.is_float(name)]
         behind.update(results)
-        reads_large = bool(large.intersection(node.input))
-        if is_long_sum(graph, node) or (reads_large and not bounds(graph, node)):
-            large.update(results)
-        if reason := float_reason(graph, node) or (CARRIED if reads_large else ""):
+        reads_beyond = bool(beyond.intersection(node.input))
+        if not bounds(graph, node) and (reads_beyond or is_long_sum(graph, node) or vanishing(graph, node)):
+            beyond.update(results)
+        if reason := float_reason(graph, node) or (CARRIED if reads_beyond else ""):
             kept[title(node)] = reason
         else:
             half.add(node.output[0])
@@ -78,7 +78,15 @@ def float_reason(graph: Graph, node: NodeProto) -> str:
     too_large = [name for name in node.input if name in graph.constants and not _fits(graph, name)]
     if too_large:
         return f'its constant "{too_large[0]}" is beyond float16\'s {FLOAT16_MAX:.0f}'
+    if small := vanishing(graph, node):
+        return f'its constant "{small}" would be 0 in float16'
     return SUMS if is_long_sum(graph, node) else KEPT.get(node.op_type, "")
+
+
+def vanishing(graph: Graph, node: NodeProto) -> str:
+    """Name of a single number, as an epsilon in a divisor, that float16 makes 0; empty if there is none."""
+    arrays = {name: array_of(graph.constants[name]) for name in node.input if _is_number(graph, name)}
+    return next((name for name, array in arrays.items() if (array != 0) & (array.astype(np.float16) == 0)), "")
 
 
 def count_flushed(graph: Graph, half: frozenset[str]) -> int:
@@ -161,6 +169,10 @@ def cast(source: str, result: str, half: bool) -> NodeProto:
     """A cast to float16, or to float32."""
     to = TensorProto.FLOAT16 if half else TensorProto.FLOAT
     return helper.make_node("Cast", [source], [result], name=f"{result}/cast", to=to)
+
+
+def _is_number(graph: Graph, name: str) -> bool:
+    return name in graph.constants and graph.is_float(name) and graph.elements(name) == 1
 
 
 def _fits(graph: Graph, name: str) -> bool:

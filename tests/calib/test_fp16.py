@@ -118,6 +118,28 @@ def test_a_layer_whose_weights_overflow_stays_float32_and_says_so(graph):
     assert mixed_nodes(model) == []
 
 
+def test_an_epsilon_that_float16_would_make_zero_keeps_the_divisor_from_being_zero(graph):
+    model = graph(
+        """g (float[1,4,8,8] x) => (float[1,4,8,8] y) {
+            map = Conv(x, w1)
+            length = ReduceL2<keepdims=1>(map, channels)
+            divisor = Add(length, epsilon)
+            root = Sqrt(divisor)
+            direction = Div(map, root)
+            y = Conv(direction, w2)
+        }""",
+        w1=W,
+        w2=W,
+        channels=np.array([1]),
+        epsilon=np.array(1e-9, np.float32),
+    )
+    change = cast_to_fp16(model)
+    assert change.kept['Add "divisor"'] == 'its constant "epsilon" would be 0 in float16'
+    assert {'Sqrt "root"', 'Div "direction"'} <= change.kept.keys()
+    assert change.nodes == {"map", "y"}
+    assert not run(model, np.zeros((1, 4, 8, 8), np.float32))[0].any()
+
+
 def test_weights_that_float16_makes_zero_are_counted(graph):
     # The smallest float16 is 2^-24; below half of it nothing is left.
     weights = np.array([1.0, 2.0**-24, 2.0**-26, 0.0], np.float32).reshape(1, 4, 1, 1)

@@ -80,7 +80,10 @@ def test_energies_of_channels_stay_float32_until_the_softmax_of_their_difference
     assert float32_nodes(energies) == ["energy", "largest", "difference", "weights"]
     _, kept = assign_types(Graph(energies))
     assert "overflow" in kept['MatMul "energy"']
-    assert kept['Sub "difference"'] == "it reads such a sum, which nothing has brought back into range"
+    assert (
+        kept['Sub "difference"']
+        == "it reads what float16 cannot hold, and nothing has brought that back into range"
+    )
 
 
 def test_energies_beyond_float16_answer_as_in_float32(energies):
