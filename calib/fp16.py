@@ -23,6 +23,7 @@ from .sums import bounds, is_long_sum
 
 SUMS = "it adds up many values, which overflow or lose digits in float16"
 CARRIED = "it reads what float16 cannot hold, and nothing has brought that back into range"
+SIGNS = "float16 makes small values 0, which has no sign"
 POWERS = "its result leaves float16's range for ordinary arguments"
 KEPT = {
     **dict.fromkeys(("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "CumSum"), SUMS),
@@ -30,6 +31,7 @@ KEPT = {
     **dict.fromkeys(("InstanceNormalization", "LayerNormalization", "GroupNormalization"), SUMS),
     **dict.fromkeys(("LpNormalization", "Softmax", "LogSoftmax"), SUMS),
     **dict.fromkeys(("Exp", "Log", "Pow", "Reciprocal", "Softplus"), POWERS),
+    "Sign": SIGNS,
 }
 """Why an operator stays float32."""
 FLOAT16_MAX = float(np.finfo(np.float16).max)

@@ -26,6 +26,7 @@ from .passes import (
     LowerAdaptivePool,
     NameByModule,
     Pass,
+    SignBeforeNorm,
     Simplify,
 )
 from .trace import NET_PATH, trace
@@ -157,6 +158,7 @@ def passes(spec: ModelSpec) -> Sequence[Pass]:
         AttachFunctions(),
         Simplify(),
         FoldBatchNorm(),
+        SignBeforeNorm(),
         BroadcastUpsample(),
         Canonicalize(),
     )

@@ -7,4 +7,5 @@ from .fold_batchnorm import FoldBatchNorm as FoldBatchNorm
 from .lower_adaptive_pool import LowerAdaptivePool as LowerAdaptivePool
 from .name_by_module import NameByModule as NameByModule
 from .protocol import Pass as Pass
+from .sign_before_norm import SignBeforeNorm as SignBeforeNorm
 from .simplify import Simplify as Simplify
