@@ -25,6 +25,7 @@ from .passes import (
     FoldBatchNorm,
     LowerAdaptivePool,
     NameByModule,
+    NormaliseOnce,
     Pass,
     SignBeforeNorm,
     Simplify,
@@ -159,6 +160,7 @@ def passes(spec: ModelSpec) -> Sequence[Pass]:
         Simplify(),
         FoldBatchNorm(),
         SignBeforeNorm(),
+        NormaliseOnce(),
         BroadcastUpsample(),
         Canonicalize(),
     )

@@ -6,6 +6,7 @@ from .canonicalize import Canonicalize as Canonicalize
 from .fold_batchnorm import FoldBatchNorm as FoldBatchNorm
 from .lower_adaptive_pool import LowerAdaptivePool as LowerAdaptivePool
 from .name_by_module import NameByModule as NameByModule
+from .normalise_once import NormaliseOnce as NormaliseOnce
 from .protocol import Pass as Pass
 from .sign_before_norm import SignBeforeNorm as SignBeforeNorm
 from .simplify import Simplify as Simplify

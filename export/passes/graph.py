@@ -14,7 +14,8 @@ def constant(graph: ir.Graph, name: str, array: npt.NDArray[Any]) -> ir.Value:
     """A new initializer; `name` gets a number where it is taken."""
     free = next(n for n in itertools.chain([name], (f"{name}_{i}" for i in itertools.count(1)))
                 if n not in graph.initializers)  # fmt: skip
-    tensor = ir.tensor(np.ascontiguousarray(array), name=free)
+    # np.ascontiguousarray would make a vector of a scalar.
+    tensor = ir.tensor(np.asarray(array, order="C"), name=free)
     value = ir.Value(name=free, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value

@@ -13,6 +13,7 @@ from roadseg.runtime import ModelSpec
 from roadseg.train.models import randomise
 from roadseg.train.models.danet import ChannelAttention
 from roadseg.train.models.dgcnet import FeatureGraph
+from roadseg.train.models.emanet import EMAttention
 from roadseg.train.models.galdnet import CompactNonLocal
 from roadseg.train.models.glore import GlobalReasoning
 
@@ -205,8 +206,8 @@ def answers_in_float16_as(exact, model, x):
 
 @pytest.mark.parametrize(
     "make",
-    [channel_attention, lambda: FeatureGraph(64), lambda: GlobalReasoning(64, 16)],
-    ids=["DANet", "DGCNet", "GloRe"],
+    [channel_attention, lambda: FeatureGraph(64), lambda: GlobalReasoning(64, 16), lambda: EMAttention(64, 16)],
+    ids=["DANet", "DGCNet", "GloRe", "EMANet"],
 )
 def test_a_sum_of_a_network_that_overflows_at_full_frame_answers_as_in_float32(make):
     model, x = in_full_frame(make)
