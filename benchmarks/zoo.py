@@ -33,7 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from roadseg import engines
 from roadseg.export.check import check_structure, compare_with_torch, parser_messages
-from roadseg.export.export import OPSET, passes
+from roadseg.export.model import OPSET, passes
 from roadseg.export.trace import trace
 from roadseg.runtime import ModelSpec, Size
 from roadseg.runtime.backends.torch import Normalise

@@ -58,6 +58,12 @@ def test_reading_a_data_set_needs_no_torch(modules_after):
     assert "torch" not in loaded
 
 
+def test_operators_need_no_exporter(modules_after):
+    loaded = modules_after("import roadseg.export.ops")
+    assert "roadseg.export.ops.op" in loaded
+    assert not {"onnx", "onnxscript", "onnx_ir", "onnxruntime", "roadseg.export.model"} & loaded
+
+
 def test_setup_lists_exactly_the_packages_there_are(setup):
     listed = setup["options"]["packages"].split()
     front_doors = [door for step in STEPS for door in (ROOT / step).rglob("__init__.py")]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import onnx
 import torch
-from onnxscript import values
 from torch import Tensor
 
 from roadseg.runtime import UsageError
 from roadseg.runtime.onnxfile import CUSTOM_DOMAIN
 
 from .kernel import Kernel
+
+if TYPE_CHECKING:
+    import onnx
 
 AttributeType = Literal["INT", "FLOAT", "STRING", "INTS", "FLOATS"]
 Attributes = Mapping[str, int | float | str | Sequence[int] | Sequence[float]]
@@ -27,6 +28,8 @@ class Op:
 
     Calling it computes it in PyTorch: by the reference, or by the kernel on a GPU. `roadseg export` writes the
     call as one node of the domain "roadseg", and the body beside it as a model-local function.
+
+    Networks are trained without ONNX: it is imported only where a node is written.
     """
 
     def __init__(
@@ -55,11 +58,7 @@ class Op:
             convert: from the other arguments of `reference` to attributes; without it these are the attributes.
             revert: from attributes back to those arguments, in order; given with `convert`.
             kernel: what computes it on a GPU; without it the reference does.
-
-        Raises:
-            UsageError: if `name` is that of a standard ONNX operator.
         """
-        refuse_standard_name(name)
         self.name = name
         self.reference = reference
         self.body = body
@@ -81,7 +80,14 @@ class Op:
         return y
 
     def function(self, opset: int) -> onnx.FunctionProto:
-        """The model-local function, for models of an opset of the default domain."""
+        """The model-local function, for models of an opset of the default domain.
+
+        Raises:
+            UsageError: if the operator has the name of a standard one.
+        """
+        import onnx
+
+        refuse_standard_name(self.name)
         attributes = f"<{', '.join(self.attributes)}>" if self.attributes else ""
         return onnx.parser.parse_function(
             f'<domain: "{CUSTOM_DOMAIN}", opset_import: ["": {opset}]>\n'
@@ -103,6 +109,7 @@ class Op:
 
     def translation(self) -> Callable[..., Any]:
         """What writes a call into the graph that torch's exporter is making."""
+        from onnxscript import values
 
         def write(*args: Any, **named: Any) -> Any:
             inputs, attributes = self.arguments(*args, **named)
@@ -116,6 +123,8 @@ class Op:
         return write
 
     def _schema(self) -> onnx.defs.OpSchema:
+        import onnx
+
         schema = onnx.defs.OpSchema
         kinds = {name: getattr(schema.AttrType, kind) for name, kind in self.attributes.items()}
         return schema(
@@ -158,6 +167,8 @@ def refuse_standard_name(name: str) -> None:
     TensorRT's parser looks at the op type alone and not at the domain: it would build the standard operator
     without a word.
     """
+    import onnx
+
     if any(schema.name == name for schema in onnx.defs.get_all_schemas()):
         raise UsageError(
             f"{name} is the name of a standard ONNX operator. TensorRT ignores a node's domain and would compute "

@@ -10,7 +10,7 @@ from nets import Answers
 
 from roadseg.export import check, lint
 from roadseg.export.check import check_structure, compare_with_torch, known_gaps, synthetic_frames
-from roadseg.export.export import convert
+from roadseg.export.model import convert
 from roadseg.runtime import ExportError, MissingDependencyError, SpecError
 from roadseg.runtime.onnxfile import serialise
 

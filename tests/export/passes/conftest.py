@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from roadseg.export.export import OPSET, collector_paused, passes
+from roadseg.export.model import OPSET, collector_paused, passes
 from roadseg.export.passes import Pass
 from roadseg.export.trace import trace
 from roadseg.runtime import ModelSpec
