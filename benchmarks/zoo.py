@@ -34,6 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from roadseg import engines
 from roadseg.export.check import check_structure, compare_with_torch, parser_messages
 from roadseg.export.model import OPSET, passes
+from roadseg.export.ops import flop_formulas
 from roadseg.export.trace import trace
 from roadseg.runtime import ModelSpec, Size
 from roadseg.runtime.backends.torch import Normalise
@@ -137,7 +138,7 @@ def count_gmac(name: str, size: Size) -> float:
     """Multiply-adds of one frame in 1e9, counted on shapes alone."""
     with torch.device("meta"):
         net = MODELS[name]().eval()
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with FlopCounterMode(display=False, custom_mapping=flop_formulas()) as counter, torch.no_grad():
             net(torch.empty(1, 3, *size))
     return counter.get_total_flops() / 2e9
 

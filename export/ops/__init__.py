@@ -12,6 +12,7 @@ from .psa_mask import PSA_COLLECT as PSA_COLLECT
 from .psa_mask import PSA_DISTRIBUTE as PSA_DISTRIBUTE
 from .psa_mask import PSA_MASK as PSA_MASK
 from .registry import OPS as OPS
+from .registry import flop_formulas as flop_formulas
 from .registry import translation as translation
 from .scale_adaptive_conv import SCALE_ADAPTIVE_CONV as SCALE_ADAPTIVE_CONV
 from .upsample_argmax import UPSAMPLE_ARGMAX as UPSAMPLE_ARGMAX

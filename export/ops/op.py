@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,10 +27,11 @@ TENSORS = [f"tensor({kind})" for kind in ("float16", "float", "double", "uint8",
 class Op:
     """An operator that ONNX lacks, or that runtimes compute better as one. All faces compute the same.
 
-    Calling it computes it in PyTorch: by the reference, or by the kernel on a GPU. `roadseg export` writes the
-    call as one node of the domain "roadseg", and the body beside it as a model-local function.
+    Calling it computes it in PyTorch: by the reference, or by the kernel on a GPU. Under autocast its inputs are
+    rounded to autocast's type first, as a convolution's are, and nothing else is. `roadseg export` writes the call
+    as one node of the domain "roadseg", and the body beside it as a model-local function.
 
-    Networks are trained without ONNX: it is imported only where a node is written.
+    ONNX is imported where a node is written: networks are trained without it.
     """
 
     def __init__(
@@ -76,8 +78,17 @@ class Op:
             self.torch.register_kernel("cuda")(kernel)
 
     def __call__(self, *args: Any, **named: Any) -> Tensor:
+        device = next(x.device.type for x in (*args, *named.values()) if isinstance(x, Tensor))
+        kind = autocast_type(device)
+        if kind is not None:
+            with without_autocast(device):
+                return self(*(rounded(x, kind) for x in args), **{k: rounded(x, kind) for k, x in named.items()})
         y: Tensor = self.torch(*args, **named)
         return y
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Op:
+        """Itself: a network that is copied goes on calling the operator that PyTorch knows."""
+        return self
 
     def function(self, opset: int) -> onnx.FunctionProto:
         """The model-local function, for models of an opset of the default domain.
@@ -122,6 +133,17 @@ class Op:
         }
         return write
 
+    def count_flops(self, *args: Any, **_: Any) -> int:
+        """Of a call with inputs of these shapes: what PyTorch counts in the reference, whatever computes it."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        kinds = [x.dtype for x in self.full_frame(torch.float32) if isinstance(x, Tensor)]
+        inputs = [torch.empty(size, dtype=kind, device="meta") for size, kind in zip(args, kinds, strict=False)]
+        with FlopCounterMode(display=False) as counter:
+            self.reference(*inputs, *args[len(inputs) :])
+        total: int = counter.get_total_flops()
+        return total
+
     def _schema(self) -> onnx.defs.OpSchema:
         import onnx
 
@@ -141,10 +163,9 @@ class Op:
         """The reference once more, with its gradient: a kernel keeps nothing of what it computed on its way."""
         args = list(context.others)
         tensors = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in context.saved_tensors]
-        with torch.enable_grad():
-            y = self.reference(*tensors, *args)
         wanted = [tensor for tensor in tensors if tensor.requires_grad]
-        found = iter(torch.autograd.grad(y, wanted, gradient))
+        with torch.enable_grad(), without_autocast(gradient.device.type):
+            found = iter(torch.autograd.grad(self.reference(*tensors, *args), wanted, gradient))
         return (*(next(found) if t.requires_grad else None for t in tensors), *[None] * len(args))
 
 
@@ -154,6 +175,26 @@ def remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.others = [value for value in inputs if not isinstance(value, Tensor)]
     if not output.is_floating_point():
         ctx.mark_non_differentiable(output)
+
+
+def autocast_type(device: str) -> torch.dtype | None:
+    """What a convolution on a device rounds its inputs to at present, if to anything."""
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return None
+
+
+def rounded(x: Any, kind: torch.dtype) -> Any:
+    """`x` in another type if autocast would see it that way: a tensor of floats, and not of doubles."""
+    takes_part = isinstance(x, Tensor) and x.is_floating_point() and x.dtype != torch.float64
+    return x.to(kind) if takes_part else x
+
+
+def without_autocast(device: str) -> contextlib.AbstractContextManager[None]:
+    """Where references compute in the types that they name."""
+    if torch.amp.is_autocast_available(device):
+        return torch.autocast(device, enabled=False)
+    return contextlib.nullcontext()
 
 
 def at_least_float(x: Tensor) -> Tensor:

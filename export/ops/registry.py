@@ -37,3 +37,12 @@ OPS: dict[str, Op] = {
 def translation() -> dict[Callable[..., Any], Callable[..., Any]]:
     """How torch's exporter writes each of them, for `torch.onnx.export(custom_translation_table=...)`."""
     return {op.torch._opoverload: op.translation() for op in OPS.values()}
+
+
+def flop_formulas() -> dict[Callable[..., Any], Callable[..., int]]:
+    """What a call of each of them costs, for `torch.utils.flop_counter.FlopCounterMode(custom_mapping=...)`.
+
+    They are not registered for every counter: that module imports Triton, which decides in that moment whether it
+    interprets kernels.
+    """
+    return {op.torch._opoverload.overloadpacket: op.count_flops for op in OPS.values()}

@@ -1,10 +1,21 @@
+import copy
+
 import onnx
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from roadseg.export import export
-from roadseg.export.ops import OPS, UPSAMPLE_ARGMAX
+from roadseg.export.ops import (
+    CRISS_CROSS_ATTENTION,
+    MAX_UNPOOL,
+    NON_LOCAL_ATTENTION,
+    OPS,
+    SCALE_ADAPTIVE_CONV,
+    UPSAMPLE_ARGMAX,
+    flop_formulas,
+)
 from roadseg.runtime import ModelSpec, Segmenter, UsageError
 
 
@@ -48,6 +59,66 @@ def test_every_body_is_valid_in_every_opset_that_is_written(op):
         function = op.function(opset)
         assert (function.domain, function.name, function.opset_import[0].version) == ("roadseg", op.name, opset)
         onnx.checker.check_function(function)
+
+
+def random_maps(dtype=torch.float32):
+    """Query, key and value of 3 x 4 positions."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(2, channels, 3, 4, generator=generator).to(dtype) for channels in (5, 5, 6)]
+
+
+@pytest.mark.parametrize("lower", [torch.bfloat16, torch.float16])
+def test_under_autocast_inputs_are_rounded_and_nothing_else(lower):
+    maps = [x.requires_grad_() for x in random_maps()]
+    rounded = [x.detach().to(lower).requires_grad_() for x in maps]
+    gradient = torch.randn(2, 6, 3, 4, generator=torch.Generator().manual_seed(1)).to(lower)
+    expected = CRISS_CROSS_ATTENTION(*rounded)
+    expected.backward(gradient)
+    with torch.autocast("cpu", lower):
+        # As where a convolution made query and key, and an upsampling the value.
+        answer = CRISS_CROSS_ATTENTION(maps[0].to(lower), maps[1].to(lower), value=maps[2])
+        answer.backward(gradient)
+    assert answer.dtype == lower
+    assert torch.equal(answer, expected)
+    for whole, lowered in zip(maps, rounded, strict=True):
+        assert torch.equal(whole.grad, lowered.grad.float())
+
+
+def test_autocast_leaves_doubles_and_integers_as_they_are():
+    maps = random_maps(torch.float64)
+    expected = CRISS_CROSS_ATTENTION(*maps)
+    values, places = torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[[[5, 2]]]])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(CRISS_CROSS_ATTENTION(*maps), expected)
+        unpooled = MAX_UNPOOL(values, places, [2, 4], 2, 2, 0)
+    assert unpooled.tolist() == [[[[0, 0, 2, 0], [0, 1, 0, 0]]]]
+
+
+def test_a_copy_is_the_operator_itself():
+    assert copy.deepcopy(CRISS_CROSS_ATTENTION) is CRISS_CROSS_ATTENTION
+
+
+def counted(op, *args):
+    """Floating-point operations of a call, as PyTorch counts them."""
+    with FlopCounterMode(display=False, custom_mapping=flop_formulas()) as counter:
+        op(*args)
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_pytorch_counts_what_its_products_cost(device):
+    query, key, value = (x.to(device) for x in random_maps())  # of 5, 5 and 6 channels
+    # Two frames; every position multiplies and adds 5 channels of each partner, and then 6.
+    assert counted(CRISS_CROSS_ATTENTION, query, key, value) == 2 * 2 * 12 * (3 + 4) * (5 + 6)
+    assert counted(NON_LOCAL_ATTENTION, query, key, value, 1.0) == 2 * 2 * 12 * 12 * (5 + 6)
+    weight = torch.zeros(7, 6, 3, 3, device=device)
+    assert counted(SCALE_ADAPTIVE_CONV, value, value[:, :1], weight, 1) == 2 * 2 * 12 * 9 * 6 * 7
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=OPS)
+def test_every_call_at_full_frame_is_counted(op):
+    multiplies = {"CrissCrossAttention", "ModulatedDeformConv", "NonLocalAttention", "ScaleAdaptiveConv"}
+    assert (counted(op, *op.full_frame(torch.float16)) > 0) == (op.name in multiplies)
 
 
 class Labels(nn.Module):
