@@ -38,7 +38,7 @@ def scale_adaptive_conv(x: Tensor, scales: Tensor, weight: Tensor, dilation: int
         UsageError: if the shapes do not belong together.
     """
     check_shapes(x, scales, weight)
-    maps = at_least_float(x)
+    maps = at_least_float(x).movedim(1, -1).contiguous()  # (N, h, w, C)
     kernels = weight.to(maps.dtype)
     steps = scales[:, 0].to(maps.dtype) * dilation  # (N, h, w)
     rows = torch.arange(x.shape[2], device=x.device)[:, None]
