@@ -13,6 +13,8 @@ from roadseg.runtime.optional import EXTRAS
 ROOT = Path(__file__).parents[1]
 STEPS = ("train", "export", "calib", "engines", "runtime")
 HEAVY = ("torch", "onnx", "onnxruntime", "cv2", "av", "tensorrt", "tensorrt_rtx", "pycuda")
+LENT = {"train": "roadseg.export.ops"}
+"""The one package that a step may import beside itself and the runtime; why is told in docs/decisions.md."""
 DISTRIBUTIONS = {"cv2": "opencv-python"}
 """Where a module is not called like what installs it."""
 
@@ -58,8 +60,9 @@ def test_reading_a_data_set_needs_no_torch(modules_after):
     assert "torch" not in loaded
 
 
-def test_operators_need_no_exporter(modules_after):
-    loaded = modules_after("import roadseg.export.ops")
+@pytest.mark.parametrize("module", ["roadseg.train.models", "roadseg.export.ops"])
+def test_networks_and_their_operators_need_no_exporter(modules_after, module):
+    loaded = modules_after(f"import {module}")
     assert "roadseg.export.ops.op" in loaded
     assert not {"onnx", "onnxscript", "onnx_ir", "onnxruntime", "roadseg.export.model"} & loaded
 
@@ -110,23 +113,28 @@ def imports_of(path):
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def steps_imported(path):
-    for name in imports_of(path):
-        top, _, rest = name.partition(".")
-        if top == "roadseg":
-            step = rest.partition(".")[0]
-            yield step if step in STEPS else "roadseg"
+def imported_from_outside(folder, *packages):
+    """By file of a folder: what it imports of roadseg that is in none of these packages."""
+    return {
+        str(path.relative_to(ROOT)): others
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if (others := [n for n in imports_of(path) if within(n, ["roadseg"]) and not within(n, packages)])
+    }
+
+
+def within(name, packages):
+    """Whether a dotted name is that of one of these packages, or of something in it."""
+    return any(f"{name}.".startswith(f"{package}.") for package in packages)
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_every_arrow_points_at_the_runtime(step):
-    allowed = {step, "runtime"}
-    wrong = {
-        str(path.relative_to(ROOT)): sorted(others)
-        for path in sorted((ROOT / step).rglob("*.py"))
-        if (others := set(steps_imported(path)) - allowed)
-    }
-    assert wrong == {}
+    lent = [LENT[step]] if step in LENT else []
+    assert imported_from_outside(step, f"roadseg.{step}", "roadseg.runtime", *lent) == {}
+
+
+def test_what_networks_may_import_of_the_exporter_imports_nothing_else_of_it():
+    assert imported_from_outside("export/ops", "roadseg.export.ops", "roadseg.runtime") == {}
 
 
 def test_imports_are_read_as_python_reads_them(tmp_path, monkeypatch):
@@ -138,7 +146,10 @@ def test_imports_are_read_as_python_reads_them(tmp_path, monkeypatch):
     )
     names = ["roadseg.export.trace.t", "roadseg.calib.c", "roadseg.train", "onnx.helper"]
     assert list(imports_of(path)) == names
-    assert list(steps_imported(path)) == ["export", "calib", "train"]
+    assert imported_from_outside("export", "roadseg.export") == {"export/passes/one.py": names[1:3]}
+    assert imported_from_outside("export", "roadseg.export.trac", "roadseg.calib", "roadseg.train") == {
+        "export/passes/one.py": names[:1]
+    }
 
 
 def required(path):

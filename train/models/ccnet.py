@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from roadseg.export.ops import CRISS_CROSS_ATTENTION
+
 from .architecture import Architecture, Sizes
-from .attention import ResidualAttention, criss_cross_attention
+from .attention import ResidualAttention
 from .layers import conv_abn, fcn_head
 from .resnet import DILATED, ResNet
 
@@ -25,7 +27,7 @@ class CCNet(nn.Module):
         super().__init__()
         self.backbone = ResNet(101, stem="deep", strides=(1, 2, 1, 1), dilations=DILATED, ceil_pool=True)
         self.reduce = conv_abn(2048, 512)
-        self.attention = ResidualAttention(512, criss_cross_attention)
+        self.attention = ResidualAttention(512, CRISS_CROSS_ATTENTION)
         self.smooth = conv_abn(512, 512)
         self.head = fcn_head(2048 + 512, 512, classes, conv=conv_abn)
         if aux:

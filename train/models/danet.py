@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 
+from roadseg.export.ops import NON_LOCAL_ATTENTION
+
 from .architecture import Architecture, Sizes
-from .attention import ResidualAttention, channel_attention, position_attention
+from .attention import ResidualAttention, channel_attention
 from .layers import Conv2d, conv_bn_relu
 from .resnet import ResNet
 
@@ -25,7 +29,7 @@ class DANet(nn.Module):
         super().__init__()
         dilations = ((1,), (1,), (1, 2), (4, 8, 16))
         self.backbone = ResNet(depth, strides=(1, 2, 1, 1), dilations=dilations)
-        self.position = branch(ResidualAttention(512, position_attention))
+        self.position = branch(ResidualAttention(512, functools.partial(NON_LOCAL_ATTENTION, scale=1.0)))
         self.channel = branch(ChannelAttention())
         self.classify = classifier(classes)
         if aux:

@@ -5,6 +5,7 @@ The published code activates no norm between backbone and pyramid, nor in that n
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Literal
 
@@ -12,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from roadseg.export.ops import NON_LOCAL_ATTENTION
+
 from .architecture import Architecture, Sizes
-from .attention import attention_in_cells
+from .attention import in_cells
 from .layers import Conv2d, conv_abn, conv_bn, fcn_head, spatial_size, upsample
 from .resnet import DILATED, ResNet
 
@@ -57,8 +60,8 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int, embedded: int, values: int, grid: int = 1) -> None:
         super().__init__()
-        self.grid = grid
-        self.scale = embedded**-0.5
+        attend = functools.partial(NON_LOCAL_ATTENTION, scale=embedded**-0.5)
+        self.attend = attend if grid == 1 else in_cells(attend, grid)
         self.embed = conv_abn(channels, embedded, 1, bias=True)
         self.value = Conv2d(channels, values, 1)
         self.out = Conv2d(values, channels, 1)
@@ -66,7 +69,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         key = self.embed(x)
-        y: Tensor = self.out(attention_in_cells(key, key, self.value(x), self.grid, self.scale))
+        y: Tensor = self.out(self.attend(key, key, self.value(x)))
         return y
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from roadseg.export.ops import PSA_COLLECT, PSA_DISTRIBUTE
 
 from .architecture import Architecture, Sizes
 from .layers import Conv2d, conv_bn_relu, fcn_head, spatial_size, upsample
@@ -56,7 +57,7 @@ class PointwiseAttention(nn.Module):
     def __init__(self, in_channels: int, channels: int, window: int, *, collects: bool) -> None:
         super().__init__()
         self.window = window
-        self.collects = collects
+        self.weigh = PSA_COLLECT if collects else PSA_DISTRIBUTE
         self.reduce = conv_bn_relu(in_channels, channels, 1)
         self.predict = nn.Sequential(
             *conv_bn_relu(channels, channels, 1), Conv2d(channels, window**2, 1, bias=False)
@@ -66,41 +67,8 @@ class PointwiseAttention(nn.Module):
         x = self.reduce(x)
         rows, columns = spatial_size(x)
         x = upsample(x, ((rows + 1) // 2, (columns + 1) // 2), align_corners=True)
-        scores = scores_between(self.predict(x), self.window)  # (N, its own position, others)
-        weights = torch.softmax(scores, dim=2).transpose(1, 2) if self.collects else torch.softmax(scores, dim=1)
+        weights = self.weigh(self.predict(x), self.window)  # (N, from, to)
         return (x.flatten(2) @ weights).reshape(x.shape)
-
-
-def scores_between(scores: Tensor, window: int) -> Tensor:
-    """What each position says of every other, from what it says of the window around it.
-
-    Args:
-        scores: `(N, window * window, H, W)`.
-        window: rows and columns, odd.
-
-    Returns:
-        `(N, H*W, H*W)`: own position, other position. It is 0, not minus infinity, outside the window: a softmax
-        over it gives those positions weight too, as the authors' `psa_mask` does.
-    """
-    n, _, height, width = scores.shape
-    x = scores.reshape(n, window, window, height, width).permute(0, 2, 4, 3, 1)  # (N, window, W, H, window)
-    x = from_window(x)  # (N, window columns, W, H, other H)
-    x = from_window(x.permute(0, 3, 4, 2, 1))  # (N, H, other H, W, other W)
-    return x.permute(0, 1, 3, 2, 4).reshape(n, height * width, height * width)
-
-
-def from_window(x: Tensor) -> Tensor:
-    """Along an axis of length L (at least 2), from offsets to places: `(..., L, window)` to `(..., L, L)`.
-
-    Row i of the last two axes holds the places around i: they move by one from row to row. Read in rows that are
-    shorter by one, they stand still.
-    """
-    length, window = x.shape[-2:]
-    offsets = 2 * length - 1
-    surplus = (window - offsets) // 2
-    x = x[..., surplus : surplus + offsets] if surplus >= 0 else F.pad(x, (-surplus, -surplus))
-    steps = x.flatten(-2)[..., length - 1 : length - 1 + length * (offsets - 1)]
-    return steps.reshape(*x.shape[:-1], offsets - 1)[..., :length]
 
 
 NETWORKS = {

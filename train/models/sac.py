@@ -7,11 +7,11 @@ the features at every place. No code is public; the rest is in `NOTE`.
 from __future__ import annotations
 
 import math
-from itertools import product
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from roadseg.export.ops import SCALE_ADAPTIVE_CONV
 
 from .architecture import Architecture, Sizes
 from .layers import Conv2d, fcn_head
@@ -61,37 +61,7 @@ class ScaleAdaptiveConv(Conv2d):
         nn.init.constant_(self.scale.bias, math.log(math.e - 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return scale_adaptive_conv(x, self.weight, F.softplus(self.scale(x)), self.dilation[0])
-
-
-def scale_adaptive_conv(x: Tensor, weight: Tensor, scales: Tensor, dilation: int) -> Tensor:
-    """Convolve 3x3 with a dilation of its own at every place.
-
-    At place p it is the sum over the taps k, rows and columns from -1 to 1, of weight[k] times what `x` is at
-    p + scales[p] * dilation * k: bilinear between four places, and zero beyond the border. Where every scale is 1
-    this is the dilated convolution.
-
-    Args:
-        x: `(N, C, h, w)`.
-        weight: `(D, C, 3, 3)`.
-        scales: `(N, 1, h, w)`, positive.
-        dilation: of scale 1.
-
-    Returns:
-        `(N, D, h, w)`.
-    """
-    h, w = x.shape[2:]
-    # Places as grid_sample wants them: -1 and 1 are the outer borders of the first and the last cell.
-    columns = (2 * torch.arange(w, device=x.device) + 1) / w - 1
-    rows = (2 * torch.arange(h, device=x.device) + 1) / h - 1
-    steps = 2 * dilation * scales[:, 0].float()  # (N, h, w)
-    y = F.conv2d(x, weight[:, :, 1:2, 1:2])
-    for i, j in product(range(3), range(3)):
-        if (i, j) != (1, 1):
-            grid = torch.stack([columns + (j - 1) / w * steps, rows[:, None] + (i - 1) / h * steps], dim=-1)
-            seen = F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-            y = y + F.conv2d(seen.to(x.dtype), weight[:, :, i : i + 1, j : j + 1])
-    return y
+        return SCALE_ADAPTIVE_CONV(x, F.softplus(self.scale(x)), self.weight, self.dilation[0])
 
 
 NOTE = (

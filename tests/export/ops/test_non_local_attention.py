@@ -13,7 +13,6 @@ from roadseg.export.ops import NON_LOCAL_ATTENTION, non_local_attention
 from roadseg.export.ops.costs import body_cost, kernel_cost, single_node_model
 from roadseg.export.ops.non_local_attention import BODY_ATTENTION, full_frame
 from roadseg.runtime import ModelSpec, UsageError
-from roadseg.train.models.attention import position_attention
 
 BARS = {torch.float32: 2e-6, torch.float16: 2e-3}
 """Relative to the largest magnitude of an answer."""
@@ -70,13 +69,6 @@ def test_it_is_pytorchs_attention_of_one_head_in_tiles_of_any_size(monkeypatch, 
     q, k, v = (x.flatten(2).transpose(1, 2) for x in (query, key, value))
     expected = F.scaled_dot_product_attention(q, k, v, scale=0.5).transpose(1, 2).reshape(2, 6, 5, 7)
     torch.testing.assert_close(NON_LOCAL_ATTENTION(query, key, value, 0.5), expected)
-
-
-@pytest.mark.parametrize("scale", [1.0, 0.25])
-def test_it_is_what_networks_compute_today(scale):
-    query, key, value = maps(2, 16, 24, (5, 7), (5, 7))
-    expected = position_attention(query, key, value, scale)
-    torch.testing.assert_close(NON_LOCAL_ATTENTION(query, key, value, scale), expected)
 
 
 def every_face(answer_of_function, *call):

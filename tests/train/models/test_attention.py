@@ -1,15 +1,22 @@
+import copy
+import functools
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from roadseg.train.models import attention
-from roadseg.train.models.attention import (
-    ResidualAttention,
-    attention_in_cells,
-    channel_attention,
-    criss_cross_attention,
-    position_attention,
-)
+from roadseg.export.ops import CRISS_CROSS_ATTENTION, NON_LOCAL_ATTENTION
+from roadseg.train.models.attention import ResidualAttention, channel_attention, in_cells
+from roadseg.train.models.ocnet import SelfAttention
+from roadseg.train.models.psanet import PointwiseAttention
+from roadseg.train.models.sac import ScaleAdaptiveConv
+
+
+def attend(query, key, value):
+    """PyTorch's attention of one head, on maps."""
+    q, k, v = (x.flatten(2).transpose(1, 2) for x in (query, key, value))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(value.shape)
 
 
 def random_maps(height=5, width=7, batch=2, embedded=4, channels=6):
@@ -18,41 +25,26 @@ def random_maps(height=5, width=7, batch=2, embedded=4, channels=6):
     return [torch.randn(batch, size, height, width, generator=generator) for size in sizes]
 
 
-def test_criss_cross_attention_gathers_from_column_and_row_with_the_position_itself_once():
-    query, key, value = random_maps()
-    expected = torch.empty_like(value)
-    for n in range(2):
-        for i in range(5):
-            for j in range(7):
-                path = [(r, j) for r in range(5) if r != i] + [(i, c) for c in range(7)]
-                energies = torch.stack([query[n, :, i, j] @ key[n, :, r, c] for r, c in path])
-                values = torch.stack([value[n, :, r, c] for r, c in path])
-                expected[n, :, i, j] = energies.softmax(0) @ values
-    torch.testing.assert_close(criss_cross_attention(query, key, value), expected)
+@pytest.mark.parametrize("size", [(5, 7), (6, 7), (6, 9)])
+def test_attention_in_cells_hears_of_its_own_cell_alone_and_the_last_cells_are_the_largest(size):
+    query, key, value = random_maps(*size)
+    gathered = in_cells(attend, grid=3)(query, key, value)
+    assert gathered.shape == value.shape
+    for cell in itertools.product(*(thirds(length) for length in size)):
+        place = (..., *cell)
+        torch.testing.assert_close(gathered[place], attend(query[place], key[place], value[place]))
 
 
-def test_criss_cross_attention_counts_the_position_once_however_large_its_energy():
-    query = key = torch.full((1, 1, 2, 1), 1000.0)
-    value = torch.tensor([[[[1.0], [3.0]]]])
-    assert criss_cross_attention(query, key, value).flatten().tolist() == [2.0, 2.0]
+def test_cells_of_one_size_answer_together():
+    calls = []
+    in_cells(lambda q, k, v: calls.append(v.shape) or v, grid=3)(*random_maps(height=7, width=9))
+    assert calls == [(2 * 2 * 3, 6, 2, 3), (2 * 3, 6, 3, 3)]
 
 
-@pytest.mark.parametrize("tile", [1, 4, 35, 4096])
-def test_position_attention_is_the_same_in_tiles_of_any_size(monkeypatch, tile):
-    monkeypatch.setattr(attention, "TILE", tile)
-    query, key, value = random_maps()
-    q, k, v = (x.flatten(2).transpose(1, 2) for x in (query, key, value))
-    expected = F.scaled_dot_product_attention(q, k, v, scale=0.5).transpose(1, 2).reshape(value.shape)
-    torch.testing.assert_close(position_attention(query, key, value, 0.5), expected)
-
-
-def test_attention_in_cells_hears_of_its_own_cell_alone_and_the_last_cells_are_the_largest():
-    query, key, value = random_maps(height=5, width=7)
-    gathered = attention_in_cells(query, key, value, grid=3)
-    cells = [(..., slice(0, 1), slice(2, 4)), (..., slice(2, 5), slice(4, 7))]
-    for cell in cells:
-        expected = position_attention(query[cell], key[cell], value[cell])
-        torch.testing.assert_close(gathered[cell], expected)
+def thirds(length):
+    """Places of an axis that belong together."""
+    first, second = length // 3, 2 * (length // 3)
+    return slice(0, first), slice(first, second), slice(second, length)
 
 
 def test_channel_attention_takes_most_from_what_resembles_it_least():
@@ -65,4 +57,36 @@ def test_channel_attention_takes_most_from_what_resembles_it_least():
 
 def test_residual_attention_starts_as_the_identity():
     x = torch.randn(1, 16, 4, 4)
-    assert torch.equal(ResidualAttention(16, position_attention)(x), x)
+    assert torch.equal(ResidualAttention(16, attend)(x), x)
+
+
+def test_residual_attention_with_an_operator_can_be_copied():
+    attention = ResidualAttention(16, CRISS_CROSS_ATTENTION)
+    copied = copy.deepcopy(attention)
+    assert copied.attend is CRISS_CROSS_ATTENTION
+    assert copied.query.weight is not attention.query.weight
+
+
+MAKERS = {
+    "ccnet": lambda: ResidualAttention(16, CRISS_CROSS_ATTENTION),
+    "danet": lambda: ResidualAttention(16, functools.partial(NON_LOCAL_ATTENTION, scale=1.0)),
+    "ocnet": lambda: SelfAttention(16, 8, 12, grid=3),
+    "psanet": lambda: PointwiseAttention(16, 8, 5, collects=True),
+    "sac": lambda: ScaleAdaptiveConv(16, 16, 2),
+}
+"""What is made of operators, by one of the networks that have it."""
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("lower", [torch.bfloat16, torch.float16])
+def test_what_is_made_of_operators_learns_under_autocast(name, lower):
+    torch.manual_seed(0)
+    module, x = MAKERS[name](), torch.randn(2, 16, 8, 10)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)  # some start at zero
+    expected = module(x)
+    with torch.autocast("cpu", lower):
+        y = module(x)
+    assert (y - expected).abs().max() < 0.03 * expected.abs().max()
+    y.float().square().sum().backward()
+    assert [key for key, p in module.named_parameters() if not p.grad.abs().sum() > 0] == []
