@@ -81,13 +81,25 @@ def test_the_parser_never_speaks_of_a_plugin(graph):
     assert message.startswith("NonZero (z): op unsupported by TensorRT-RTX 1.")
 
 
-def test_a_function_that_the_file_brings_along_is_no_gap(graph):
+def with_function(graph, op):
+    """A model with one call of a function, whose body is one node."""
     model = proto(graph, "g (float[8] x) => (float[8] y) { [m] y = roadseg.Mystery(x) }")
-    body = [onnx.helper.make_node("Relu", ["a"], ["b"])]
+    body = [onnx.helper.make_node(op, ["a"], ["b"], name="inner")]
     opset = onnx.helper.make_opsetid("", 20)
     model.functions.append(onnx.helper.make_function("roadseg", "Mystery", ["a"], ["b"], body, [opset]))
+    return model
+
+
+def test_a_function_that_the_file_brings_along_is_no_gap(graph):
+    model = with_function(graph, "Relu")
     assert known_gaps(model, "TensorRT") == {}
     assert lint(model) == ()
+
+
+def test_the_parser_looks_into_a_function_that_the_file_brings_along(graph):
+    pytest.importorskip("tensorrt_rtx")
+    (message,) = lint(with_function(graph, "Unique"))
+    assert message.startswith("Unique (inner): op unsupported by TensorRT-RTX 1.")
 
 
 def test_a_resize_that_tensorrt_has_is_no_gap(graph):
