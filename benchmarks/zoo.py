@@ -4,7 +4,8 @@ Run: python -m benchmarks.zoo --out benchmarks/results/cpu-2core/zoo.json [--onl
 It also writes the rows as a table (zoo.md beside zoo.json), and roadseg/zoo.json for `roadseg models`.
 
 Weights are random, batch norms have the statistics of frames of DATA, disturbed. At half frame the model is
-compared with PyTorch on such frames; at full frame it is parsed and built. Each row has its own process, hence its
+compared with PyTorch on such frames; at full frame it is parsed and built. A model with custom operators is run at
+full frame too, by onnx and onnxruntime alone, and compared on one frame. Each row has its own process, hence its
 own peak memory; rows that the file already has are kept, so that an interrupted run goes on.
 """
 
@@ -29,15 +30,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from roadseg import engines
 from roadseg.export.check import check_structure, compare_with_torch, parser_messages
 from roadseg.export.model import OPSET, passes
-from roadseg.export.ops import flop_formulas
+from roadseg.export.ops import OPS, flop_formulas
 from roadseg.export.trace import trace
 from roadseg.runtime import ModelSpec, Size
-from roadseg.runtime.backends.torch import Normalise
+from roadseg.runtime.backends.torch import Normalise, TensorNet
 from roadseg.runtime.onnxfile import PRECISION_KEY, PROVENANCE_KEY, SPEC_KEY, save_onnx, serialise, set_metadata
 from roadseg.runtime.pixels import fit
 from roadseg.train import MODELS, open_data
@@ -48,6 +50,7 @@ HALF: Size = (512, 1024)
 FULL: Size = (1024, 2048)
 COMPUTE_CAPABILITY = "8.6"
 CONDENSED = Path(__file__).parents[1] / "roadseg" / MEASURED_FILE
+Frame = npt.NDArray[np.uint8]
 FRAMES = 2
 """On which a model is compared with PyTorch."""
 
@@ -69,16 +72,19 @@ class Row:
     nodes: int
     """After the passes."""
     ops: dict[str, int]
-    """Nodes by type, most frequent first."""
+    """Nodes by type, most frequent first; a call of a custom operator is one."""
     refused: tuple[str, ...]
     """What TensorRT-RTX's parser does not take."""
     agreement: float | None
     """Share of pixels with PyTorch's label; None where it was not compared."""
+    alone: dict[str, float] | None
+    """How long one frame took in ONNX Runtime, and the peak memory of a process with nothing else, in MiB, once
+    onnx had nothing against the file; None where that was not tried."""
     export_s: float
     build_s: float
     plan_mb: float
     peak_mb: float
-    """Peak memory of the process on the host, in MiB, with PyTorch in it."""
+    """Peak memory on the host of the process that exported and built, in MiB, with PyTorch in it."""
 
 
 def measure(name: str, size: Size, data: str) -> Row:
@@ -98,8 +104,9 @@ def measure(name: str, size: Size, data: str) -> Row:
     model = check_structure(ir.to_proto(traced))
     export_s = time.perf_counter() - begun
     set_metadata(model, {SPEC_KEY: spec.to_json(), PROVENANCE_KEY: "{}", PRECISION_KEY: "fp32"})
-    agreement = None
-    if size[0] * size[1] < FULL[0] * FULL[1]:
+    agreement, alone = None, None
+    full = size[0] * size[1] >= FULL[0] * FULL[1]
+    if not full:
         agreement = compare_with_torch(net, spec, serialise(model), frames, 1).agreement
     with tempfile.TemporaryDirectory() as folder:
         onnx_file, plan = Path(folder) / "model.onnx", Path(folder) / "model.plan"
@@ -108,6 +115,10 @@ def measure(name: str, size: Size, data: str) -> Row:
         engines.build(onnx_file, plan, flavour="rtx", compute_capability=COMPUTE_CAPABILITY)
         build_s = time.perf_counter() - begun
         plan_mb = plan.stat().st_size / 2**20
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        if full and model.functions:
+            labels, alone = run_alone(onnx_file, frames[:1], Path(folder))
+            agreement = agreement_with(net, spec, frames[:1], labels)
     params, aux_params = count_parameters(name)
     return Row(
         network=name,
@@ -120,14 +131,35 @@ def measure(name: str, size: Size, data: str) -> Row:
         ops=dict(collections.Counter(node.op_type for node in model.graph.node).most_common()),
         refused=tuple(parser_messages(model, trt, "TensorRT-RTX").values()),
         agreement=agreement,
+        alone=alone,
         export_s=round(export_s, 1),
         build_s=round(build_s, 1),
         plan_mb=round(plan_mb, 1),
-        peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        peak_mb=round(peak_mb),
     )
 
 
-def small_images(spec: ModelSpec, frames: list[npt.NDArray[np.uint8]]) -> torch.Tensor:
+def run_alone(
+    onnx_file: Path, frames: list[Frame], folder: Path
+) -> tuple[npt.NDArray[np.uint8], dict[str, float]]:
+    """Labels of a model that knows nothing of roadseg, and what they took."""
+    given, answered = folder / "frames.npy", folder / "labels.npy"
+    np.save(given, np.stack(frames))
+    threads = str(torch.get_num_threads())
+    command = [sys.executable, "-m", "benchmarks.onnx_alone", str(onnx_file), str(given), str(answered), threads]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return np.load(answered), json.loads(done.stdout)
+
+
+def agreement_with(net: nn.Module, spec: ModelSpec, frames: list[Frame], labels: npt.NDArray[np.uint8]) -> float:
+    """Share of pixels to which PyTorch gives these labels."""
+    with torch.inference_mode():
+        logits = TensorNet(net, spec)(Normalise(spec)(torch.from_numpy(np.stack(frames))))
+    same: float = (logits.argmax(1) == torch.from_numpy(labels)).double().mean().item()
+    return same
+
+
+def small_images(spec: ModelSpec, frames: list[Frame]) -> torch.Tensor:
     """Two different frames as the network takes them, `(2, 3, h, w)` of about 256x512 pixels."""
     size = MODELS[spec.name].sizes.nearest((256, 512))
     images = Normalise(spec)(torch.from_numpy(np.stack([frames[0], frames[-1][:, ::-1]])))
@@ -192,9 +224,13 @@ def table(study: dict[str, Any]) -> str:
         f"{about['threads']} thread(s) of a CPU with {about['cores']} cores. "
         "Made by `python -m benchmarks.zoo`.",
         "",
-        "| network | size | params M | GMAC | nodes traced | nodes | non-standard ops left | agreement | export s "
-        "| build s | plan MB | peak host MB |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "A call of a custom operator counts as one node; the function behind it is in the same file. Models of a "
+        "full frame that have such passed ONNX's full check, and ran on one frame in a process of their own, with "
+        "ONNX Runtime and nothing of roadseg: seconds, and MB at its peak.",
+        "",
+        "| network | size | params M | GMAC | nodes traced | nodes | custom operators | refused by TensorRT-RTX "
+        "| agreement | export s | build s | plan MB | peak host MB | run s | run MB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
         *(table_row(row) for row in study["rows"]),
     ]
     return "\n".join(lines) + "\n"
@@ -208,10 +244,16 @@ def table_row(row: dict[str, Any]) -> str:
     agreement = "" if row["agreement"] is None else f"{row['agreement']:.6f}"
     refused = "; ".join(row["refused"]) or "none"
     millions, gmac, peak = f"{row['params'] / 1e6:.2f}", f"{row['gmac']:.1f}", round(row["peak_mb"])
-    nodes = (row["nodes_traced"], row["nodes"])
+    nodes = (row["nodes_traced"], row["nodes"], custom_operators(row["ops"]))
     costs = (row["export_s"], row["build_s"], row["plan_mb"], peak)
-    cells = (row["network"], size, millions, gmac, *nodes, refused, agreement, *costs)
+    alone = row.get("alone") or {"seconds": "", "peak_mb": ""}  # a kept row may be older than this column
+    cells = (row["network"], size, millions, gmac, *nodes, refused, agreement, *costs, *alone.values())
     return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def custom_operators(ops: dict[str, int]) -> str:
+    """Those among node types, with how often they are called."""
+    return ", ".join(f"{count} {name}" for name, count in ops.items() if name in OPS)
 
 
 def measure_apart(name: str, size: Size, data: str) -> dict[str, Any]:
