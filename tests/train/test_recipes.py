@@ -17,8 +17,8 @@ sac_r101 duc_hdc_r101 aaf_r101 bisenet_r18 bisenet_r101 bisenet_x39 psanet_r101 
 denseaspp121 denseaspp161 ocnet_base_r101 ocnet_pyramid_r101 ocnet_asp_r101 ccnet_r101
 """
 FAST = """
-fastscnn bisenetv2 icnet dfanet swiftnet_r18 espnet dfseg1 dfseg2 msfnet ddrnet23_slim ddrnet23 pidnet_s stdc1
-stdc2 pp_liteseg_t sfnet_r18 sfnet_lite_r18 segformer_b0
+fastscnn bisenetv2 icnet dfanet swiftnet_r18 enet espnet dfseg1 dfseg2 msfnet ddrnet23_slim ddrnet23 pidnet_s
+stdc1 stdc2 pp_liteseg_t sfnet_r18 sfnet_lite_r18 segformer_b0
 """
 
 

@@ -78,6 +78,23 @@ SWIFTNET = replace(
     floor=1e-6 / 4e-4,
 )
 
+# davidtvs/PyTorch-ENet, args.py and save/ENet_Cityscapes/ENet_summary.txt: whole frames at 512x1024, Adam 5e-4, a
+# tenth of it every 100 of 300 epochs, classes weighed by 1 / ln(1.02 + share), no augmentation; mirroring is ours.
+# The authors (e-lab/ENet-training) train the encoder alone before the decoder joins it.
+ENET = replace(
+    PLAIN,
+    augmentation=crops(512, 1024, (0.5, 0.5)),
+    class_weights="log",
+    epochs=300,
+    batch=4,
+    optimizer="adam",
+    rate=5e-4,
+    weight_decay=2e-4,
+    schedule="step",
+    drop=0.1,
+    drop_every=100 / 300,
+)
+
 # sacmehta/ESPNet, train/main.py: whole frames at 256 to 768 rows, Adam 5e-4 halved every 100 of 300 epochs,
 # classes weighed by 1 / ln(1.10 + share); the constant here is 1.02. It trains the unlabelled pixels as a class,
 # we do not.
@@ -186,6 +203,7 @@ FAST: dict[str, Recipe] = {
     # Its second auxiliary head has plain cross-entropy in the source.
     "dfanet": replace(FAST_SEG, augmentation=crops(1024, 1024, (0.7, 2.1)), epochs=epochs(60_000, 16)),
     "swiftnet_r18": SWIFTNET,
+    "enet": ENET,
     "espnet": ESPNET,
     "dfseg1": FAST_SEG,
     "dfseg2": FAST_SEG,

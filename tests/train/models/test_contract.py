@@ -85,6 +85,8 @@ CARDS = {
     # Written 2.176, the difference of rounded figures: 2,187,728 with 12,416 of a layer that is never called.
     "dfanet@huaifeng": Card("2.175", 15.2, classes=20),
     "swiftnet_r18": Card("11.80", 103.6),
+    # Counted on davidtvs/PyTorch-ENet's models/enet.py. The authors' own, in Lua, has .364 and 15.72.
+    "enet": Card(".352", 16.23, classes=20),
     "espnet": Card(".365", 18.84, classes=20),
     "espnet@train": Card(".365", 19.12, classes=20),
     "dfseg1": Card("9.22", 36.0),
