@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,15 @@ from roadseg.runtime import ExportError, MissingDependencyError, ModelSpec, requ
 from roadseg.runtime.backends.torch import Normalise, TensorNet
 from roadseg.runtime.messages import in_plain_words, logger
 
+from .choices import Following, with_choices
+
 Frames = npt.NDArray[np.uint8]
 
 MIN_AGREEMENT = 0.9999
 """Share of pixels that must get the same label as in PyTorch, or one that ties with it."""
 MAX_TIED = 0.001
-"""Share of pixels that may get one that ties: rounding decides them, and a few weigh much in a small image."""
+"""Share of pixels that may get one that ties: rounding decides them, and a few weigh much in a small image. Also
+the share of what a network chooses by comparison that rounding may decide."""
 MAX_LOGIT_ERROR = 1e-3
 """Largest difference of a logit from PyTorch's, as a share of the largest logit (at least 1)."""
 LARGE_CONSTANT = 1024
@@ -60,6 +64,9 @@ class Comparison:
     """Largest absolute difference; None where the model answers with labels."""
     max_logit: float
     """Largest absolute logit of PyTorch."""
+    followed: float = 0.0
+    """Share of what the network chooses by comparison in which PyTorch was made to choose as the model did, since
+    that is as good: as close to the largest value as rounding may move it."""
 
     def raise_for_difference(self, name: str) -> None:
         """Raise ExportError if the model is not the network."""
@@ -69,6 +76,11 @@ class Comparison:
                 f"pixels in {self.frames} frames, and tied labels to {self.tied:.4%}; at least "
                 f"{MIN_AGREEMENT:.2%} together, with at most {MAX_TIED:.2%} of ties, is expected. "
                 "Nothing was written."
+            )
+        if self.followed > MAX_TIED:
+            raise ExportError(
+                f"{name}: ONNX Runtime chooses another of several equally large values than PyTorch in "
+                f"{self.followed:.4%} of cases; at most {MAX_TIED:.2%} is expected. Nothing was written."
             )
         allowed = allowed_error(self.max_logit)
         if self.max_logit_error is not None and not self.max_logit_error <= allowed:
@@ -203,6 +215,8 @@ def compare_with_torch(
 ) -> Comparison:
     """Run the network in PyTorch and the model in ONNX Runtime on the same frames.
 
+    What the network chooses by comparison PyTorch chooses as the model did, where rounding alone decides.
+
     Args:
         net: in evaluation mode, on the CPU.
         spec: of `model`.
@@ -217,7 +231,7 @@ def compare_with_torch(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
-        session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(with_choices(model), options, ["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes, one per status code
         raise ExportError(f"{spec.name}: ONNX Runtime cannot open the exported model: {error}") from error
     ask = _ask_labels if spec.io == "frame" else _ask_logits
@@ -234,30 +248,36 @@ def compare_with_torch(
         sum(p.tied * p.pixels for p in parts) / pixels,
         float(np.max(errors)) if errors else None,
         max(p.max_logit for p in parts),
+        sum(p.followed * p.pixels for p in parts) / pixels,
     )
 
 
 def _ask_labels(
     net: nn.Module, spec: ModelSpec, session: onnxruntime.InferenceSession, frames: Frames
 ) -> Comparison:
-    (labels,) = session.run(None, {"frames": frames})
-    return _compare(torch.from_numpy(labels), _torch_logits(net, spec, Normalise(spec)(torch.from_numpy(frames))))
+    labels, *choices = map(torch.from_numpy, session.run(None, {"frames": frames}))
+    expected, followed = _torch_logits(net, spec, Normalise(spec)(torch.from_numpy(frames)), choices)
+    return dataclasses.replace(_compare(labels, expected), followed=followed)
 
 
 def _ask_logits(
     net: nn.Module, spec: ModelSpec, session: onnxruntime.InferenceSession, frames: Frames
 ) -> Comparison:
     images = Normalise(spec)(torch.from_numpy(frames))
-    (answer,) = session.run(None, {"images": images.numpy()})
-    logits, expected = torch.from_numpy(answer), _torch_logits(net, spec, images)
+    logits, *choices = map(torch.from_numpy, session.run(None, {"images": images.numpy()}))
+    expected, followed = _torch_logits(net, spec, images, choices)
     error = float((logits - expected).abs().max())
-    return dataclasses.replace(_compare(logits.argmax(1), expected), max_logit_error=error)
+    return dataclasses.replace(_compare(logits.argmax(1), expected), max_logit_error=error, followed=followed)
 
 
-def _torch_logits(net: nn.Module, spec: ModelSpec, images: Tensor) -> Tensor:
-    with torch.inference_mode():
+def _torch_logits(
+    net: nn.Module, spec: ModelSpec, images: Tensor, choices: Sequence[Tensor]
+) -> tuple[Tensor, float]:
+    """Logits with the model's choices made where they are as good, and the share of those that differ."""
+    following = Following(choices, allowed_error)
+    with torch.inference_mode(), following if choices else contextlib.nullcontext():
         logits: Tensor = TensorNet(net, spec)(images)
-    return logits
+    return logits, following.share
 
 
 def _compare(labels: Tensor, logits: Tensor) -> Comparison:

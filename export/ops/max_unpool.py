@@ -36,11 +36,37 @@ def max_pool_indices(x: Tensor, kernel: int, stride: int, padding: int) -> Tenso
     Raises:
         UsageError: if there are no such windows, or the map is smaller than one.
     """
-    count_windows(x.shape[2:], kernel, stride, padding)
-    rows, columns = (taps(length, kernel, stride, padding, x.device) for length in x.shape[2:])
-    places = (x.shape[3] * rows[:, None, :, None] + columns[:, None, :]).flatten(2)  # (h, w, kernel * kernel)
+    places = places_seen(x, kernel, stride, padding)
     best = x.flatten(2)[..., places].argmax(dim=-1, keepdim=True)  # (N, C, h, w, 1)
     return torch.take_along_dim(places[None, None], best, dim=-1).squeeze(-1).int()
+
+
+def names_maxima(indices: Tensor, error: float, x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+    """Whether each window's index names a place that it sees, whose value is the maximum but for `error`.
+
+    Args:
+        indices: `(N, C, h, w)`, as `max_pool_indices` gives them for the other arguments.
+        error: of a value of `x`.
+        x: as for `max_pool_indices`, as are `kernel`, `stride` and `padding`.
+
+    Returns:
+        `(N, C, h, w)` bool.
+    """
+    places = places_seen(x, kernel, stride, padding)
+    seen = x.flatten(2)[..., places]  # (N, C, h, w, kernel * kernel)
+    good = seen >= seen.amax(dim=-1, keepdim=True) - error
+    return (good & (places == indices[..., None])).any(dim=-1)
+
+
+def places_seen(x: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+    """`(h, w, kernel * kernel)`: the places of a map `(N, C, H, W)` that each window sees, row by row.
+
+    Raises:
+        UsageError: if there are no such windows, or the map is smaller than one.
+    """
+    count_windows(x.shape[2:], kernel, stride, padding)
+    rows, columns = (taps(length, kernel, stride, padding, x.device) for length in x.shape[2:])
+    return (x.shape[3] * rows[:, None, :, None] + columns[:, None, :]).flatten(2)
 
 
 def taps(length: int, kernel: int, stride: int, padding: int, device: torch.device) -> Tensor:
@@ -183,6 +209,7 @@ MAX_POOL_INDICES = Op(
     full_frame=full_frame_pool,
     attributes={"kernel": "INT", "stride": "INT", "padding": "INT"},
     kernel=Kernel(max_pool_indices_kernel, launch_pool),
+    as_good=names_maxima,
 )
 
 

@@ -45,6 +45,7 @@ class Op:
         convert: Callable[..., Attributes] | None = None,
         revert: Callable[..., Sequence[Any]] | None = None,
         kernel: Kernel | None = None,
+        as_good: Callable[..., Tensor] | None = None,
     ) -> None:
         """Register an operator with PyTorch, as `roadseg::<name of reference>`.
 
@@ -60,6 +61,9 @@ class Op:
             convert: from the other arguments of `reference` to attributes; without it these are the attributes.
             revert: from attributes back to those arguments, in order; given with `convert`.
             kernel: what computes it on a GPU; without it the reference does.
+            as_good: for an operator that chooses by comparison, and whose answer a rounding error may thus change
+                altogether. Called with an answer, an error, and the arguments of `reference`, it tells element by
+                element whether the answer could be right if the first argument were off by the error.
         """
         self.name = name
         self.reference = reference
@@ -67,6 +71,7 @@ class Op:
         self.full_frame = full_frame
         self.attributes: dict[str, AttributeType] = dict(attributes or {})
         self.kernel = kernel
+        self.as_good = as_good
         self._convert = convert
         self._revert = revert
         self._signature = inspect.signature(reference, eval_str=True)

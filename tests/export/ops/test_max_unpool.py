@@ -1,3 +1,6 @@
+import math
+from itertools import product
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +11,7 @@ from torch import nn
 from roadseg.engines import build
 from roadseg.export import export
 from roadseg.export.ops import MAX_POOL_INDICES, MAX_UNPOOL
+from roadseg.export.ops.max_unpool import names_maxima
 from roadseg.runtime import ModelSpec, UsageError
 from roadseg.runtime.plan import read_plan
 
@@ -105,6 +109,16 @@ def test_of_equal_places_the_first_is_named_and_never_the_padding():
     assert MAX_POOL_INDICES(x, *ENET).tolist() == [[[[1, 1], [4, 4]]]]
     least = torch.full((1, 1, 3, 3), float("-inf"))
     assert MAX_POOL_INDICES(least, *ENET).tolist() == [[[[0, 1], [3, 4]]]]
+
+
+@pytest.mark.parametrize("error", [0.0, 1.0])
+def test_a_place_is_as_good_if_its_window_sees_it_and_it_is_the_largest_but_for_the_error(error):
+    x = random_map((1, 2, 5, 6), NUMBERS, torch.Generator().manual_seed(0))
+    for place in range(-1, 31):
+        found = names_maxima(torch.full((1, 2, 3, 3), place, dtype=torch.int32), error, x, *ENET)
+        for channel, i, j in product(range(2), range(3), range(3)):
+            window = {6 * r + c: x[0, channel, r, c].item() for r in seen(i, 5) for c in seen(j, 6)}
+            assert found[0, channel, i, j] == (window.get(place, math.nan) >= max(window.values()) - error)
 
 
 def test_of_windows_that_name_one_place_the_last_has_it():
