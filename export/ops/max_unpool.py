@@ -89,7 +89,8 @@ def count_windows(size: Sequence[int], kernel: int, stride: int, padding: int) -
     if not (1 <= kernel <= 2 * stride and 0 <= 2 * padding <= kernel):
         raise UsageError(
             f"windows with kernel {kernel}, stride {stride} and padding {padding} are not supported. A kernel is "
-            "1 to twice the stride and a padding 0 to half the kernel: 3, 2 and 1 in ENet, 2, 2 and 0 in SegNet."
+            "1 to twice the stride and a padding 0 to half the kernel: 2, 2 and 0 in SegNet and ENet, 3, 2 and 1 "
+            "in ports of ENet whose windows overlap."
         )
     windows = [(length + 2 * padding - kernel) // stride + 1 for length in size]
     if min(windows) < 1:
@@ -198,7 +199,7 @@ def launch_pool(jit: Any, x: Tensor, kernel: int, stride: int, padding: int) -> 
 
 
 def full_frame_pool(dtype: torch.dtype) -> tuple[Tensor, int, int, int]:
-    """The first of ENet's poolings that are undone, of 1024x2048."""
+    """The first of ENet's poolings that are undone, of 1024x2048, with windows that overlap."""
     return torch.empty(1, 16, 512, 1024, dtype=dtype, device="meta"), 3, 2, 1
 
 
@@ -369,7 +370,7 @@ def launch_unpool(
 
 
 def full_frame_unpool(dtype: torch.dtype) -> tuple[Tensor, Tensor, list[int], int, int, int]:
-    """The last of ENet's unpoolings, to 1/2 of 1024x2048."""
+    """The last of ENet's unpoolings, to 1/2 of 1024x2048, with windows that overlap."""
     values = torch.empty(1, 16, 256, 512, dtype=dtype, device="meta")
     return values, torch.empty_like(values, dtype=torch.int32), [512, 1024], 3, 2, 1
 
