@@ -14,6 +14,7 @@ from roadseg.runtime import UsageError
 from roadseg.runtime.onnxfile import CUSTOM_DOMAIN
 
 from .kernel import Kernel
+from .standard_names import STANDARD_NAMES
 
 if TYPE_CHECKING:
     import onnx
@@ -64,7 +65,11 @@ class Op:
             as_good: for an operator that chooses by comparison, and whose answer a rounding error may thus change
                 altogether. Called with an answer, an error, and the arguments of `reference`, it tells element by
                 element whether the answer could be right if the first argument were off by the error.
+
+        Raises:
+            UsageError: if `name` is that of a standard ONNX operator.
         """
+        refuse_standard_name(name)
         self.name = name
         self.reference = reference
         self.body = body
@@ -96,14 +101,9 @@ class Op:
         return self
 
     def function(self, opset: int) -> onnx.FunctionProto:
-        """The model-local function, for models of an opset of the default domain.
-
-        Raises:
-            UsageError: if the operator has the name of a standard one.
-        """
+        """The model-local function, for models of an opset of the default domain."""
         import onnx
 
-        refuse_standard_name(self.name)
         attributes = f"<{', '.join(self.attributes)}>" if self.attributes else ""
         return onnx.parser.parse_function(
             f'<domain: "{CUSTOM_DOMAIN}", opset_import: ["": {opset}]>\n'
@@ -213,9 +213,7 @@ def refuse_standard_name(name: str) -> None:
     TensorRT's parser looks at the op type alone and not at the domain: it would build the standard operator
     without a word.
     """
-    import onnx
-
-    if any(schema.name == name for schema in onnx.defs.get_all_schemas()):
+    if name in STANDARD_NAMES:
         raise UsageError(
             f"{name} is the name of a standard ONNX operator. TensorRT ignores a node's domain and would compute "
             "that one; give the operator another name."
