@@ -32,8 +32,8 @@ def build(
         model: ONNX file, as `roadseg export` and `roadseg quantize` write it.
         out: plan to write; the manifest goes beside it.
         flavour: "auto" takes TensorRT where it is installed and this machine has the GPU, else TensorRT-RTX.
-        compute_capability: of the GPU to build for, e.g. "8.6". Without it TensorRT-RTX builds for every GPU since
-            Ampere; TensorRT knows only the GPU of this machine.
+        compute_capability: of the GPU to build for, e.g. "8.6". Without it TensorRT-RTX builds for GeForce and
+            RTX GPUs since Ampere; TensorRT knows only the GPU of this machine.
         settings: the rest.
 
     Raises:

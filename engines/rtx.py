@@ -27,15 +27,16 @@ def supported_compute_capabilities(library: Any) -> tuple[str, ...]:
 
 
 def portable_compute_capabilities(library: Any) -> tuple[str, ...]:
-    """GPUs that an engine made for none in particular runs on: Ampere and later.
+    """GPUs that an engine made for none in particular runs on: Ampere and later, but not Hopper.
 
+    An H100 (9.0) builds engines and opens none (docs/gpu.md).
     Source: TensorRT-RTX documentation, "CPU-Only AOT and TensorRT-RTX Engines".
     """
     return tuple(cc for cc in supported_compute_capabilities(library) if cc != TURING)
 
 
 def build_rtx(model: Model, compute_capability: str | None, settings: Settings) -> Plan:
-    """Build for one compute capability, or with None for every GPU since Ampere.
+    """Build for one compute capability, or with None for GeForce and RTX GPUs since Ampere.
 
     Raises:
         BuildError: if TensorRT-RTX does not know the compute capability, has no plugins that `settings` requires,

@@ -247,8 +247,8 @@ def build(
     compute_capability: Annotated[
         str | None,
         typer.Option(
-            help="Of the GPU to build for, e.g. 8.6. Without it TensorRT-RTX builds for every GPU since Ampere, "
-            "TensorRT for this machine's."
+            help="Of the GPU to build for, e.g. 8.6. Without it TensorRT-RTX builds for GeForce and RTX GPUs "
+            "since Ampere, TensorRT for this machine's."
         ),
     ] = None,
     precision: Annotated[
