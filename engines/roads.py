@@ -5,7 +5,8 @@ it does not know functions, from 9.0 to 10.6 a function goes before a plugin, fr
 registered goes before the function, and since 10.15 the function does again unless the node names the plugin's
 namespace (onnx-tensorrt, docs/Changelog.md and ModelImporter.cpp). So it is left nothing to choose: what becomes a
 plugin has its function taken out of the model before it is parsed, and every other call is replaced by its
-definition. TensorRT-RTX gets models as they are: it takes functions, and no plugins.
+definition. TensorRT-RTX takes no plugins, and refuses a function that answers with labels, for it has no uint8
+inside a network: there every call is replaced by its definition.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from roadseg.runtime.plan import FLAVOURS
 
 from .model import Model
 from .network import Network, Plan
-from .roads import Choice, all_functions, refusal
+from .roads import Choice, all_functions, prepare, refusal
 from .settings import Settings
 
 RTX = FLAVOURS["rtx"]
@@ -49,7 +49,7 @@ def build_rtx(model: Model, compute_capability: str | None, settings: Settings) 
     if compute_capability is not None:
         check_compute_capability(library, compute_capability)
     choice = choose(model, settings)
-    network = Network(library, RTX, model)
+    network = Network(library, RTX, prepare(model, choice))
     if compute_capability is not None:
         aim(library, network.config, compute_capability)
     return network.build(

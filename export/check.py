@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx.inliner
 import onnxruntime
 import torch
 from torch import Tensor, nn
@@ -190,7 +191,12 @@ def _uint8_gap(node: onnx.NodeProto, uint8: set[str]) -> str:
 
 
 def parser_messages(model: onnx.ModelProto, trt: Any, library: str, data: bytes | None = None) -> dict[str, str]:
-    """What TensorRT's parser says against a model, by node name, in our words where `known_gaps` has them."""
+    """What TensorRT's parser says against a model, by node name, in our words where `known_gaps` has them.
+
+    Operators are looked at by their definitions, as `engines` has them parsed.
+    """
+    if model.functions:
+        data = onnx.inliner.inline_local_functions(model).SerializeToString()
     log = logger(trt)
     network = trt.Builder(log).create_network(0)
     parser = trt.OnnxParser(network, log)

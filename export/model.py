@@ -23,6 +23,7 @@ from .passes import (
     BroadcastUpsample,
     Canonicalize,
     FoldBatchNorm,
+    FuseTail,
     LowerAdaptivePool,
     NameByModule,
     NormaliseOnce,
@@ -70,6 +71,7 @@ def export(
     *,
     batch: int | None = 1,
     opset: int = OPSET,
+    fuse_tail: bool = False,
     frames: Iterable[Frames] | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> ExportReport:
@@ -84,6 +86,8 @@ def export(
         out: where the model is written.
         batch: frames per call; None leaves it open.
         opset: of the default ONNX domain.
+        fuse_tail: whether upsampling and argmax become one operator, which TensorRT from 10 on computes by one
+            kernel (see `passes.FuseTail`).
         frames: `(H, W, 3)` uint8 RGB of the spec's size to compare on; smooth noise where none are given.
         provenance: what the weights were made from; it is stored in the model.
 
@@ -97,7 +101,7 @@ def export(
     if not FIRST_OPSET <= opset < OPSETS.stop:
         raise UsageError(f"opset is {FIRST_OPSET} to {OPSETS.stop - 1}; got {opset}.")
     net = net.cpu().float().eval()
-    model = convert(net, spec, batch, opset)
+    model = convert(net, spec, batch, opset, fuse_tail=fuse_tail)
     set_metadata(
         model,
         {
@@ -126,7 +130,9 @@ def export(
     )
 
 
-def convert(net: nn.Module, spec: ModelSpec, batch: int | None, opset: int = OPSET) -> onnx.ModelProto:
+def convert(
+    net: nn.Module, spec: ModelSpec, batch: int | None, opset: int = OPSET, *, fuse_tail: bool = False
+) -> onnx.ModelProto:
     """The valid, simplified, canonical graph of a network, not yet compared with it.
 
     Raises:
@@ -134,7 +140,7 @@ def convert(net: nn.Module, spec: ModelSpec, batch: int | None, opset: int = OPS
     """
     with collector_paused():
         model = trace(net, spec, batch, opset)
-        for apply in passes(spec):
+        for apply in passes(spec, fuse_tail=fuse_tail):
             model, _ = apply(model)
         return check_structure(ir.to_proto(model))
 
@@ -151,8 +157,9 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def passes(spec: ModelSpec) -> Sequence[Pass]:
+def passes(spec: ModelSpec, *, fuse_tail: bool = False) -> Sequence[Pass]:
     """What happens to a traced graph, in this order."""
+    tail: tuple[Pass, ...] = (FuseTail(), AttachFunctions()) if fuse_tail else ()
     return (
         NameByModule(NET_PATH[spec.io]),
         LowerAdaptivePool(),
@@ -162,5 +169,6 @@ def passes(spec: ModelSpec) -> Sequence[Pass]:
         SignBeforeNorm(),
         NormaliseOnce(),
         BroadcastUpsample(),
+        *tail,
         Canonicalize(),
     )

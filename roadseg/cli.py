@@ -165,6 +165,12 @@ def export(
     ] = None,
     io: Annotated[Io, typer.Option(help="Camera frames to labels, or normalised tensors to logits.")] = Io.frame,
     batch: Annotated[int, typer.Option(min=0, help="Frames per call; 0 leaves it open.")] = 1,
+    fuse_tail: Annotated[
+        bool,
+        typer.Option(
+            "--fuse-tail", help="Upsampling and argmax as one operator, a single kernel in TensorRT from 10 on."
+        ),
+    ] = False,
     data: Annotated[str | None, typer.Option(help="Compare with PyTorch on frames of this data set.")] = None,
     split: Split = "val",
     json: Json = False,
@@ -180,6 +186,7 @@ def export(
         spec_file=spec,
         io=io.value,
         batch=batch or None,
+        fuse_tail=fuse_tail,
         data=data,
         split=split,
     )

@@ -28,6 +28,7 @@ def export_network(
     spec_file: Path | None = None,
     io: Literal["frame", "tensor"] = "frame",
     batch: int | None = 1,
+    fuse_tail: bool = False,
     data: str | None = None,
     split: str = "val",
 ) -> ExportReport:
@@ -41,6 +42,7 @@ def export_network(
         spec_file: TOML with the fields of ModelSpec, for weights that carry none.
         io: see ModelSpec.
         batch: frames per call; None leaves it open.
+        fuse_tail: whether upsampling and argmax become one operator.
         data: "kind:path" of frames to compare with PyTorch on; synthetic frames without it.
         split: of that data.
 
@@ -56,7 +58,13 @@ def export_network(
     if data:
         frames = frames_at(data, split, spec)
     return export.export(
-        module, dataclasses.replace(spec, io=io), out, batch=batch, frames=frames, provenance=provenance
+        module,
+        dataclasses.replace(spec, io=io),
+        out,
+        batch=batch,
+        fuse_tail=fuse_tail,
+        frames=frames,
+        provenance=provenance,
     )
 
 

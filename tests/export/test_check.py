@@ -101,7 +101,7 @@ def test_a_function_that_the_file_brings_along_is_no_gap(graph):
 def test_the_parser_looks_into_a_function_that_the_file_brings_along(graph):
     pytest.importorskip("tensorrt_rtx")
     (message,) = lint(with_function(graph, "Unique"))
-    assert message.startswith("Unique (inner): op unsupported by TensorRT-RTX 1.")
+    assert message.startswith("Unique (inner__1): op unsupported by TensorRT-RTX 1.")
 
 
 def test_a_resize_that_tensorrt_has_is_no_gap(graph):

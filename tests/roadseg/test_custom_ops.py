@@ -99,3 +99,25 @@ def test_an_engine_with_plugins_answers_as_its_definitions_do(model, scenes, tmp
     assert {road["road"] for road in manifest.details["roads"].values()} <= {"plugin-aot", "plugin-v3"}
     answers = compare(Segmenter.open(typed), Segmenter.open(tmp_path / "m.plan"), scenes)
     assert answers.pixel_agreement > 0.99
+
+
+@pytest.fixture(scope="module")
+def small_net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 16, 3, 8, 1), nn.ReLU(), nn.Conv2d(16, 19, 1))
+
+
+@pytest.mark.parametrize("batch", [1, None])
+def test_a_model_may_end_in_one_operator(small_net, scenes, tmp_path, batch):
+    pytest.importorskip("tensorrt_rtx")
+    spec = ModelSpec("small", 64, 128)
+    export(small_net, spec, tmp_path / "plain.onnx", batch=batch)
+    report = export(small_net, spec, tmp_path / "fused.onnx", batch=batch, fuse_tail=True)
+    assert report.agreement == 1
+    assert report.nodes["UpsampleArgmax"] == 1
+    assert not {"Resize", "ArgMax"} & report.nodes.keys()
+    calib.quantize(tmp_path / "fused.onnx", "fp16", out=tmp_path / "fp16.onnx")
+    plain = Segmenter.open(tmp_path / "plain.onnx")
+    assert compare(plain, Segmenter.open(tmp_path / "fused.onnx"), scenes).pixel_agreement == 1
+    assert compare(plain, Segmenter.open(tmp_path / "fp16.onnx"), scenes).pixel_agreement > 0.999
+    engines.build(tmp_path / "fp16.onnx", tmp_path / "m.plan", flavour="rtx", compute_capability="8.6")
