@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -46,6 +46,7 @@ class Op:
         convert: Callable[..., Attributes] | None = None,
         revert: Callable[..., Sequence[Any]] | None = None,
         kernel: Kernel | None = None,
+        kernel_types: Collection[torch.dtype] = (torch.float16, torch.float32),
         as_good: Callable[..., Tensor] | None = None,
     ) -> None:
         """Register an operator with PyTorch, as `roadseg::<name of reference>`.
@@ -62,6 +63,8 @@ class Op:
             convert: from the other arguments of `reference` to attributes; without it these are the attributes.
             revert: from attributes back to those arguments, in order; given with `convert`.
             kernel: what computes it on a GPU; without it the reference does.
+            kernel_types: of floating-point inputs that PyTorch leaves to the kernel: not those it has no code for,
+                and not those in which the reference is faster.
             as_good: for an operator that chooses by comparison, and whose answer a rounding error may thus change
                 altogether. Called with an answer, an error, and the arguments of `reference`, it tells element by
                 element whether the answer could be right if the first argument were off by the error.
@@ -76,6 +79,7 @@ class Op:
         self.full_frame = full_frame
         self.attributes: dict[str, AttributeType] = dict(attributes or {})
         self.kernel = kernel
+        self.kernel_types = frozenset(kernel_types)
         self.as_good = as_good
         self._convert = convert
         self._revert = revert
@@ -85,7 +89,7 @@ class Op:
         self.torch.register_fake(reference)
         self.torch.register_autograd(self._backward, setup_context=remember)
         if kernel is not None:
-            self.torch.register_kernel("cuda")(kernel)
+            self.torch.register_kernel("cuda")(self.on_gpu)
 
     def __call__(self, *args: Any, **named: Any) -> Tensor:
         device = next(x.device.type for x in (*args, *named.values()) if isinstance(x, Tensor))
@@ -95,6 +99,13 @@ class Op:
                 return self(*(rounded(x, kind) for x in args), **{k: rounded(x, kind) for k, x in named.items()})
         y: Tensor = self.torch(*args, **named)
         return y
+
+    def on_gpu(self, *args: Any) -> Tensor:
+        """What PyTorch calls with tensors on a GPU."""
+        kinds = {x.dtype for x in args if isinstance(x, Tensor) and x.is_floating_point()}
+        if self.kernel is None or not kinds <= self.kernel_types:
+            return self.reference(*args)
+        return self.kernel(*args)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Op:
         """Itself: a network that is copied goes on calling the operator that PyTorch knows."""

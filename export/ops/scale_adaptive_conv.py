@@ -202,4 +202,5 @@ SCALE_ADAPTIVE_CONV = Op(
     full_frame=full_frame,
     attributes={"dilation": "INT"},
     kernel=Kernel(scale_adaptive_conv_kernel, launch),
+    kernel_types=[torch.float16],  # docs/gpu.md: in FP32 the reference is faster
 )

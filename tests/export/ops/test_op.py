@@ -156,3 +156,23 @@ def test_a_network_without_custom_operators_has_no_functions(tmp_path):
     model = onnx.load(tmp_path / "m.onnx")
     assert not model.functions
     assert {opset.domain for opset in model.opset_import} == {""}
+
+
+@pytest.mark.parametrize(
+    ("op", "dtype", "by_kernel"),
+    [
+        (NON_LOCAL_ATTENTION, torch.float16, True),
+        (NON_LOCAL_ATTENTION, torch.float32, True),
+        (NON_LOCAL_ATTENTION, torch.bfloat16, False),
+        (NON_LOCAL_ATTENTION, torch.float64, False),
+        (CRISS_CROSS_ATTENTION, torch.float16, True),
+        (CRISS_CROSS_ATTENTION, torch.float32, False),
+    ],
+)
+def test_a_gpu_runs_the_kernel_for_types_that_it_is_written_for_and_fast_in(monkeypatch, op, dtype, by_kernel):
+    called = []
+    monkeypatch.setattr(op, "kernel", lambda *args: called.append(args))
+    monkeypatch.setattr(op, "reference", lambda *args: None)
+    x = torch.zeros(1, 16, 2, 2, dtype=dtype)
+    op.on_gpu(*[x] * 3, *[1.0] * (op is NON_LOCAL_ATTENTION))
+    assert bool(called) == by_kernel
