@@ -11,3 +11,6 @@ from .choose import ImageList as ImageList
 from .choose import choose as choose
 from .quantize import QuantizeReport as QuantizeReport
 from .quantize import quantize as quantize
+from .search import Layers as Layers
+from .search import SearchReport as SearchReport
+from .search import search as search

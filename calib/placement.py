@@ -18,7 +18,9 @@ Fast-SCNN lost no more mIoU with its classifier in INT8 than without. What stays
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import difflib
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 import onnx
 from onnx import NodeProto
@@ -27,6 +29,7 @@ from roadseg.runtime import CalibrationError
 
 from .graph import WEIGHTED, Graph, attribute, title
 
+ASKED = "it was asked to stay float"
 TRANSPARENT = ("BatchNormalization", "Identity")
 """Operators that TensorRT folds into the convolution before them."""
 
@@ -63,24 +66,40 @@ class Placement:
         return {layer.output: layer for layer in self.layers if not layer.reason}
 
 
-def place(model: onnx.ModelProto) -> Placement:
+def place(model: onnx.ModelProto, kept: Collection[str] = ()) -> Placement:
     """Decide what is quantised.
 
+    Args:
+        model: float32.
+        kept: layers that stay float though they could run in INT8, by output tensor. What is quantised for the
+            others is among what is quantised without any of these.
+
     Raises:
-        CalibrationError: if nothing can be.
+        CalibrationError: if nothing can be, or a layer in `kept` is none that could.
     """
     graph = Graph(model)
     layers = tuple(_layer(graph, node) for node in graph.nodes if node.op_type in WEIGHTED)
-    int8 = {layer.output for layer in layers if not layer.reason}
+    possible = {layer.output for layer in layers if not layer.reason}
+    _refuse_unknown(kept, possible)
+    layers = tuple(replace(layer, reason=ASKED) if layer.output in kept else layer for layer in layers)
+    int8 = possible.difference(kept)
     if not int8:
         reasons = "; ".join(f"{layer.title}: {layer.reason}" for layer in layers) or "it has no convolutions"
         raise CalibrationError(f"nothing in this model can run in INT8 ({reasons}). Use FP16.")
     wanted = {graph.producer[output].input[0] for output in int8}
-    wanted |= {tensor for node in graph.nodes for tensor in _residual(graph, node, int8)}
+    wanted |= {tensor for node in graph.nodes for tensor in _residual(graph, node, possible, int8)}
     groups = _concat_groups(graph, wanted)
     wanted = wanted.union(*groups)
     order = [name for name in (*graph.inputs, *graph.position) if name in wanted]
     return Placement(layers, tuple(order), groups)
+
+
+def _refuse_unknown(kept: Collection[str], possible: Collection[str]) -> None:
+    unknown = sorted(set(kept).difference(possible))
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], possible, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise CalibrationError(f"this model has no layer {unknown[0]!r} that could run in INT8.{hint}")
 
 
 def float_reason(graph: Graph, node: NodeProto) -> str:
@@ -109,18 +128,18 @@ def _channel_axis(node: NodeProto) -> int:
     return 1
 
 
-def _residual(graph: Graph, node: NodeProto, int8: set[str]) -> Iterable[str]:
-    """The inputs of a sum that are quantised: none unless an INT8 layer ends in it."""
+def _residual(graph: Graph, node: NodeProto, possible: set[str], int8: set[str]) -> Iterable[str]:
+    """The inputs of a sum that are quantised: none unless the layer that it becomes a part of runs in INT8."""
     if node.op_type != "Add" or graph.shape(node.input[0]) != graph.shape(node.input[1]):
         return ()
     if any(name in graph.constants for name in node.input):
         return ()
-    fused = [name for name in node.input if _ends_layer(graph, name, int8)]
+    fused = [name for name in node.input if _ends_layer(graph, name, possible)]
     if not fused:
         return ()
     # Of two convolutions TensorRT fuses the sum into the one that runs last.
     last = max(fused, key=graph.position.__getitem__)
-    return (name for name in node.input if name != last)
+    return (name for name in node.input if name != last and _ends_layer(graph, last, int8))
 
 
 def _ends_layer(graph: Graph, tensor: str, int8: set[str]) -> bool:

@@ -7,7 +7,7 @@ float32.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +22,13 @@ ZERO_POINT = "int8_zero"
 """Initialiser that all activations share."""
 
 
-def insert_qdq(model: onnx.ModelProto, ranges: Ranges) -> Change:
-    """Quantise a float32 model in place.
+def insert_qdq(model: onnx.ModelProto, ranges: Ranges, kept: Collection[str] = ()) -> Change:
+    """Quantise a float32 model in place, but for the layers in `kept`, see `place`.
 
     Raises:
-        CalibrationError: if nothing can be quantised, or a tensor has no range.
+        CalibrationError: if nothing can be quantised, a tensor has no range, or `kept` has an unknown layer.
     """
-    placement = place(model)
+    placement = place(model, kept)
     model.graph.initializer.append(numpy_helper.from_array(np.zeros((), np.int8), ZERO_POINT))
     for tensor in placement.activations:
         model.graph.initializer.append(numpy_helper.from_array(np.array(ranges.scale(tensor)), scale_name(tensor)))

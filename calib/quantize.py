@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -40,7 +41,14 @@ class QuantizeReport:
     """What stays float32, by node, and why."""
 
 
-def quantize(model: Path, precision: Precision, *, out: Path, ranges: Path | None = None) -> QuantizeReport:
+def quantize(
+    model: Path,
+    precision: Precision,
+    *,
+    out: Path,
+    ranges: Path | None = None,
+    kept: Collection[str] = (),
+) -> QuantizeReport:
     """Write the typed model: casts and float16 weights for "fp16", Q/DQ nodes and int8 weights for "int8".
 
     Inputs, outputs and metadata stay; precision and the hashes of the source files are added to the metadata.
@@ -50,10 +58,12 @@ def quantize(model: Path, precision: Precision, *, out: Path, ranges: Path | Non
         precision: of most of the new model's arithmetic.
         out: the ONNX file to write.
         ranges: what `calibrate` wrote for this very model; needed for "int8", and for that only.
+        kept: layers that stay float32 in an INT8 model, by output tensor, as `search` finds them.
 
     Raises:
         ArtifactError: if a file cannot be read, is damaged, or is no model or no ranges.
-        CalibrationError: if the model is typed already or has nothing to quantise, or the ranges are of another.
+        CalibrationError: if the model is typed already, has nothing to quantise or no such layer to keep, or the
+            ranges are of another.
         UsageError: if ranges are missing, or given where none are used.
     """
     if (ranges is None) == (precision == "int8"):
@@ -62,13 +72,15 @@ def quantize(model: Path, precision: Precision, *, out: Path, ranges: Path | Non
             if ranges
             else "INT8 needs the ranges that `roadseg calibrate` collects; give their file."
         )
+    if kept and precision != "int8":
+        raise UsageError("layers are kept float in INT8 models only; leave them out.")
     typed = load_float_model(model)
     macs = Graph(typed).layer_macs()
     sources = {"onnx": sha256_file(model)}
     if ranges is None:
         change = cast_to_fp16(typed)
     else:
-        change = insert_qdq(typed, ranges_of(ranges, model, sources["onnx"]))
+        change = insert_qdq(typed, ranges_of(ranges, model, sources["onnx"]), kept)
         sources["ranges"] = sha256_file(ranges)
     stamp(typed, precision, sources)
     save_onnx(out, typed)

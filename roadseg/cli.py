@@ -223,12 +223,34 @@ def quantize(
     precision: Annotated[Precision, typer.Option(help="fp16 needs no ranges.")],
     out: Out,
     ranges: Annotated[Path | None, typer.Option(help="What `roadseg calibrate` wrote.")] = None,
+    layers: Annotated[
+        Path | None, typer.Option(help="TOML file with the layers that stay float32, as --budget writes it.")
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(min=0, help="Points of mIoU that INT8 may lose: layers stay float until it loses no more."),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="What the budget is measured on.")] = None,
+    split: Split = "val",
+    count: Annotated[int | None, typer.Option(min=1, help="Frames of it; all without this.")] = None,
     json: Json = False,
 ) -> None:
     """Write the typed ONNX model: casts for FP16, Q/DQ nodes for INT8."""
     from roadseg import calib
+    from roadseg.runtime import UsageError
+    from roadseg.runtime.settings import read_settings
+    from roadseg.train import open_data
 
-    emit(calib.quantize(model, precision.value, ranges=ranges, out=out), json)
+    if budget is None:
+        kept = read_settings(layers, calib.Layers).kept if layers else ()
+        emit(calib.quantize(model, precision.value, ranges=ranges, out=out, kept=kept), json)
+        return
+    if data is None or ranges is None or layers is not None or precision is not Precision.int8:
+        raise UsageError(
+            "--budget is for --precision int8; it needs --ranges, and --data to measure on, and finds the layers "
+            "itself."
+        )
+    emit(calib.search(model, ranges, open_data(data, split), budget=budget, out=out, count=count), json)
 
 
 @app.command()
@@ -421,11 +443,13 @@ def emit(result: Any, as_json: bool) -> None:
 
 
 def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested mappings as rows of dotted key and text.
+    """Nested mappings, and lists of them, as rows of dotted key and text.
 
-    >>> flatten({"a": {"b": 1.5}, "c": [1, 2]})
-    [('a.b', '1.5'), ('c', '1, 2')]
+    >>> flatten({"a": {"b": 1.5}, "c": [1, 2], "d": [{"e": 3}]})
+    [('a.b', '1.5'), ('c', '1, 2'), ('d.0.e', '3')]
     """
+    if isinstance(value, (list, tuple)) and value and all(isinstance(item, dict) for item in value):
+        value = {str(i): item for i, item in enumerate(value)}
     if isinstance(value, dict):
         return [row for k, v in value.items() for row in flatten(v, f"{prefix}.{k}" if prefix else str(k))]
     if isinstance(value, (list, tuple)):

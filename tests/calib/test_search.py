@@ -1,0 +1,167 @@
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+
+from roadseg.calib import Layers, calibrate, quantize, search
+from roadseg.calib.placement import ASKED, place
+from roadseg.calib.search import Trial, fewest
+from roadseg.runtime import CalibrationError, ModelSpec, UsageError
+from roadseg.runtime.onnxfile import load_onnx
+from roadseg.runtime.settings import read_settings
+
+
+@pytest.fixture
+def spoilt(graph, save, tmp_path):
+    """Three convolutions. Of what the second reads, one map is ten thousand times larger, and has no weight."""
+    model = graph(
+        """g (uint8[1,8,8,3] frames) => (uint8[1,8,8] labels) {
+            bytes = Cast<to=1>(frames)
+            planes = Transpose<perm=[0,3,1,2]>(bytes)
+            first = Conv(planes, w1)
+            second = Conv(first, w2)
+            third = Conv(second, w3, b3)
+            best = ArgMax<axis=1, keepdims=0>(third)
+            labels = Cast<to=2>(best)
+        }""",
+        w1=np.array([1e4, 1, 1, 1], np.float32)[:, None, None, None]
+        * np.random.default_rng(1).uniform(0.1, 1, (4, 3, 1, 1)).astype(np.float32),
+        w2=np.array([0, 1, 1, 1], np.float32)[None, :, None, None]
+        * np.random.default_rng(2).normal(size=(4, 4, 1, 1)).astype(np.float32),
+        w3=(2, 4, 1, 1),
+        b3=np.array([0, 0], np.float32),
+    )
+    return save(tmp_path / "spoilt.onnx", model, ModelSpec("spoilt", 8, 8, classes=("road", "sky")))
+
+
+@pytest.fixture
+def frames(scenes):
+    return scenes(groups=(6,))
+
+
+@pytest.fixture
+def ranges(spoilt, frames, tmp_path):
+    calibrate(spoilt, frames, out=tmp_path / "spoilt.ranges", method="minmax")
+    return tmp_path / "spoilt.ranges"
+
+
+def float_layers(path):
+    """Layers whose input comes from no DequantizeLinear."""
+    model = load_onnx(path)
+    made_by = {name: node.op_type for node in model.graph.node for name in node.output}
+    return [
+        n.output[0] for n in model.graph.node if n.op_type == "Conv" and made_by[n.input[0]] != "DequantizeLinear"
+    ]
+
+
+def test_the_layer_that_does_the_harm_goes_back_to_float_and_no_other(spoilt, ranges, frames, tmp_path):
+    report = search(spoilt, ranges, frames, budget=2, out=tmp_path / "int8.onnx")
+    assert list(report.kept) == ["second"] == float_layers(report.path)
+    assert report.points[0].drop > 10
+    assert report.chosen.kept == 1
+    assert report.chosen.drop <= 2
+    assert 0 < report.chosen.int8_mac_share < 1
+
+
+def test_the_layers_file_gives_the_same_model_again(spoilt, ranges, frames, tmp_path):
+    report = search(spoilt, ranges, frames, budget=2, out=tmp_path / "int8.onnx")
+    kept = read_settings(report.layers, Layers).kept
+    again = quantize(spoilt, "int8", ranges=ranges, out=tmp_path / "again.onnx", kept=kept)
+    assert again.sha256 == report.sha256
+    assert ASKED in again.kept.values()
+
+
+def test_a_budget_that_int8_keeps_by_itself_leaves_nothing_float(small, scenes, tmp_path):
+    calibrate(small, scenes(), out=tmp_path / "ranges")
+    report = search(small, tmp_path / "ranges", scenes(), budget=100, out=tmp_path / "int8.onnx")
+    assert (report.kept, report.chosen.kept, len(report.points)) == ({}, 0, 1)
+
+
+def test_an_interrupted_search_goes_on(spoilt, ranges, frames, tmp_path, monkeypatch):
+    measure, calls = Trial.measure, []
+
+    def interrupted(self, kept):
+        calls.append(kept)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return measure(self, kept)
+
+    monkeypatch.setattr(Trial, "measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search(spoilt, ranges, frames, budget=2, out=tmp_path / "int8.onnx")
+    assert not (tmp_path / "int8.onnx").exists()
+    calls[:] = [None] * 3  # the third is behind us
+    report = search(spoilt, ranges, frames, budget=2, out=tmp_path / "int8.onnx")
+    alone = [kept for kept in calls[3:] if len(kept) == 2]
+    assert alone == [["first", "third"], ["first", "second"]]  # the first layer alone was known
+    assert list(report.kept) == ["second"]
+
+
+def test_what_was_measured_on_other_frames_does_not_count(spoilt, ranges, frames, scenes, tmp_path, monkeypatch):
+    search(spoilt, ranges, frames, budget=2, out=tmp_path / "int8.onnx")
+    measure, calls = Trial.measure, []
+    monkeypatch.setattr(Trial, "measure", lambda self, kept: calls.append(kept) or measure(self, kept))
+    search(
+        spoilt, ranges, dataclasses.replace(frames, frames=frames.frames[1:]), budget=2, out=tmp_path / "int8.onnx"
+    )
+    assert sum(len(kept) == 2 for kept in calls) == 3
+
+
+def test_a_budget_that_no_int8_model_keeps_is_told(graph, save, frames, tmp_path):
+    model = graph(
+        """g (uint8[1,8,8,3] frames) => (uint8[1,8,8] labels) {
+            bytes = Cast<to=1>(frames)
+            planes = Transpose<perm=[0,3,1,2]>(bytes)
+            maps = Mul(planes, unlike)
+            logits = Conv(maps, w)
+            best = ArgMax<axis=1, keepdims=0>(logits)
+            labels = Cast<to=2>(best)
+        }""",
+        unlike=np.array([1e4, 1, 1], np.float32)[:, None, None],
+        w=np.array([[0, 1, -1], [0, -1, 1]], np.float32)[:, :, None, None],
+    )
+    path = save(tmp_path / "only.onnx", model, ModelSpec("only", 8, 8, classes=("road", "sky")))
+    calibrate(path, frames, out=tmp_path / "ranges", method="minmax")
+    with pytest.raises(CalibrationError, match=r"no INT8 model of .* loses at most 1 points .* even logits alone"):
+        search(path, tmp_path / "ranges", frames, budget=1, out=tmp_path / "int8.onnx")
+    assert not (tmp_path / "int8.onnx").exists()
+
+
+def test_no_frames_are_refused(spoilt, ranges, frames, tmp_path):
+    with pytest.raises(UsageError, match="a search needs frames"):
+        search(spoilt, ranges, frames, budget=1, out=tmp_path / "int8.onnx", count=0)
+
+
+def test_a_layer_that_is_none_is_refused_with_the_nearest(spoilt, ranges, tmp_path):
+    with pytest.raises(CalibrationError, match=r"no layer 'secont' that could .* Did you mean 'second'"):
+        quantize(spoilt, "int8", ranges=ranges, out=tmp_path / "int8.onnx", kept=["secont"])
+
+
+def test_a_sum_is_quantised_only_where_the_layer_that_it_becomes_a_part_of_is(graph):
+    model = graph(
+        """g (float[1,3,4,4] x) => (float[1,3,4,4] y) {
+            a = Conv(x, w) b = Conv(a, v) s = Add(a, b) y = Conv(s, u) }""",
+        w=(3, 3, 1, 1),
+        v=(3, 3, 1, 1),
+        u=(3, 3, 1, 1),
+    )
+    assert place(model).activations == ("x", "a", "s")
+    assert place(model, ["b"]).activations == ("x", "s")
+    assert place(model, ["a"]).activations == ("a", "s")
+
+
+@pytest.mark.parametrize("needed", range(6))
+def test_the_fewest_that_are_enough_are_found_without_asking_about_all(needed):
+    asked = []
+    assert fewest(5, lambda number: asked.append(number) or number >= needed) == needed
+    assert 5 not in asked
+    assert len(asked) <= 3
+
+
+def test_the_reference_is_asked_once_for_each_frame(spoilt, ranges, frames, monkeypatch):
+    trial = Trial(spoilt, ranges, list(frames))
+    trial.measure(())
+    monkeypatch.setattr(trial.reference.backend, "_backend", None)
+    assert trial.measure(["second"]).kept == 1
+    assert onnx.load(spoilt).graph.node
