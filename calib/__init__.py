@@ -9,6 +9,8 @@ from .calibrate import calibrate as calibrate
 from .choose import Image as Image
 from .choose import ImageList as ImageList
 from .choose import choose as choose
+from .equalise import EqualiseReport as EqualiseReport
+from .equalise import equalise as equalise
 from .quantize import QuantizeReport as QuantizeReport
 from .quantize import quantize as quantize
 from .search import Layers as Layers

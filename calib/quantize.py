@@ -7,15 +7,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-import onnx
-
 from roadseg.runtime import CalibrationError, UsageError, read_manifest, sha256_file
-from roadseg.runtime.onnxfile import PRECISION_KEY, PROVENANCE_KEY, metadata, save_onnx, set_metadata
+from roadseg.runtime.onnxfile import save_onnx
 
 from .cache import Ranges, read_ranges
 from .fp16 import cast_to_fp16
 from .graph import Graph
+from .provenance import stamp
 from .qdq import insert_qdq
 from .source import load_float_model
 
@@ -111,10 +109,3 @@ def ranges_of(path: Path, model: Path, model_sha256: str) -> Ranges:
             f"({model_sha256[:12]}). Calibrate {model} again."
         )
     return read_ranges(path)
-
-
-def stamp(model: onnx.ModelProto, precision: Precision, sources: dict[str, str]) -> None:
-    """Note in a model's metadata what it is now and what it was made from."""
-    known = msgspec.json.decode(metadata(model).get(PROVENANCE_KEY, "{}"), type=dict[str, str])
-    provenance = msgspec.json.encode(known | sources, order="sorted").decode()
-    set_metadata(model, {PRECISION_KEY: precision, PROVENANCE_KEY: provenance})

@@ -274,6 +274,18 @@ def test_a_video_that_ends_mid_frame(roadseg, place):
     assert not out.exists()
 
 
+def test_an_equalised_model_goes_the_same_way(roadseg, place):
+    made, out = place.folder / "made", place.folder / "equal.onnx"
+    done = roadseg("equalise", made / "m.onnx", "--data", place.data, "--count", 4, "--out", out, "--json")
+    assert done.code == 0
+    assert done.json["images"] == 4
+    refused(
+        roadseg("quantize", out, "--precision", "int8", "--ranges", made / "m.ranges", "--out", "x.onnx"),
+        1,
+        "ranges of another model",
+    )
+
+
 @pytest.mark.parametrize(
     "command",
     [
