@@ -9,6 +9,8 @@ from .calibrate import calibrate as calibrate
 from .choose import Image as Image
 from .choose import ImageList as ImageList
 from .choose import choose as choose
+from .correct_bias import BiasReport as BiasReport
+from .correct_bias import correct_bias as correct_bias
 from .equalise import EqualiseReport as EqualiseReport
 from .equalise import equalise as equalise
 from .quantize import QuantizeReport as QuantizeReport

@@ -272,6 +272,28 @@ def quantize(
 
 
 @app.command()
+def correct_bias(
+    model: Annotated[Path, typer.Argument(help="The FP32 model that the INT8 one was made from.")],
+    quantized: Annotated[Path, typer.Argument(help="The INT8 model.")],
+    data: Data,
+    out: Out,
+    split: Split = "train",
+    count: Annotated[int, typer.Option(min=1, help="Images to take.")] = 16,
+    seed: Seed = 0,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Write an INT8 model whose layers give on average what the FP32 model's give."""
+    from roadseg import calib
+    from roadseg.train import open_data
+
+    emit(
+        calib.correct_bias(model, quantized, open_data(data, split), out=out, count=count, seed=seed, force=force),
+        json,
+    )
+
+
+@app.command()
 def kernels(
     model: Path,
     compute_capability: Annotated[

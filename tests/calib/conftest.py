@@ -9,7 +9,15 @@ import onnx
 import pytest
 
 from roadseg.runtime import CAMVID, Key, LabelSet, ModelSpec, Sample
-from roadseg.runtime.onnxfile import PRECISION_KEY, PROVENANCE_KEY, SPEC_KEY, save_onnx, set_metadata
+from roadseg.runtime.onnxfile import (
+    PRECISION_KEY,
+    PROVENANCE_KEY,
+    SPEC_KEY,
+    load_onnx,
+    onnx_spec,
+    save_onnx,
+    set_metadata,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +112,41 @@ def small(graph, save, tmp_path: Path) -> Path:
     return save(tmp_path / "small.onnx", model, ModelSpec("small", 8, 8, classes=("road", "sky")))
 
 
+MOBILE = """g (float[1,3,16,16] images) => (float[1,2,16,16] logits) {
+    stem = Conv<pads=[1,1,1,1]>(images, w0, b0)
+    x = Relu(stem)
+    expanded = Conv(x, w1, b1)
+    wide = PRelu(expanded, slope)
+    filtered = Conv<group=8, pads=[1,1,1,1]>(wide, w2, b2)
+    deep = Relu(filtered)
+    projected = Conv(deep, w3, b3)
+    sum = Add(projected, x)
+    logits = Conv(sum, w4)
+}"""
+"""An inverted residual block as MobileNetV2 has them, with a PReLU."""
+
+
+@pytest.fixture
+def mobile(graph, save, tmp_path):
+    """A small mobile network whose channels differ by factors of up to 30."""
+    rng = np.random.default_rng(1)
+    wide = rng.normal(0, 1, (8, 4, 1, 1)) * np.geomspace(0.5, 15, 8).reshape(8, 1, 1, 1)
+    model = graph(
+        MOBILE,
+        w0=(4, 3, 3, 3),
+        b0=(4,),
+        w1=wide.astype(np.float32),
+        b1=np.full(8, 0.1, np.float32),
+        slope=np.full((8, 1, 1), 0.25, np.float32),
+        w2=(8, 1, 3, 3),
+        b2=(8,),
+        w3=(4, 8, 1, 1),
+        b3=(4,),
+        w4=(2, 4, 1, 1),
+    )
+    return save(tmp_path / "mobile.onnx", model, ModelSpec("mobile", 16, 16, classes=("road", "sky"), io="tensor"))
+
+
 @pytest.fixture(scope="session")
 def fastscnn(save, scenes, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Fast-SCNN with random weights, whose batch norms have seen frames, as a frame model of 96x128."""
@@ -133,3 +176,17 @@ def fastscnn(save, scenes, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(threads)
     assert program is not None
     return save(tmp_path_factory.mktemp("fastscnn") / "fastscnn.onnx", program.model_proto, spec)
+
+
+@pytest.fixture(scope="session")
+def tensors():
+    """A function that gives tensors inside a model, by name, for each frame of a data set."""
+    from roadseg.calib import observe
+
+    def look(path: Path, names: list[str], dataset: Frames) -> list[dict[str, np.ndarray]]:
+        model = load_onnx(path)
+        spec = onnx_spec(model, path)
+        frames = observe.Frames(dataset, spec, len(dataset), 0, False)
+        return list(observe.observe(model, spec, names, frames, "look"))
+
+    return look

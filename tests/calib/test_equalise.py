@@ -7,84 +7,42 @@ from onnx import numpy_helper
 from roadseg.calib import calibrate, equalise, quantize
 from roadseg.calib.equalise import factors, importance, seams
 from roadseg.calib.graph import Graph
-from roadseg.calib.observe import Frames, observe
 from roadseg.runtime import CalibrationError, ModelSpec, sha256_file
 from roadseg.runtime.onnxfile import PRECISION_KEY, PROVENANCE_KEY, load_onnx, metadata, save_onnx
-
-MOBILE = """g (float[1,3,16,16] images) => (float[1,2,16,16] logits) {
-    stem = Conv<pads=[1,1,1,1]>(images, w0, b0)
-    x = Relu(stem)
-    expanded = Conv(x, w1, b1)
-    wide = PRelu(expanded, slope)
-    filtered = Conv<group=8, pads=[1,1,1,1]>(wide, w2, b2)
-    deep = Relu(filtered)
-    projected = Conv(deep, w3, b3)
-    sum = Add(projected, x)
-    logits = Conv(sum, w4)
-}"""
-"""An inverted residual block as MobileNetV2 has them, with a PReLU."""
-
-
-@pytest.fixture
-def mobile(graph, save, tmp_path):
-    """A small mobile network whose channels differ by factors of up to 30."""
-    rng = np.random.default_rng(1)
-    wide = rng.normal(0, 1, (8, 4, 1, 1)) * np.geomspace(0.5, 15, 8).reshape(8, 1, 1, 1)
-    model = graph(
-        MOBILE,
-        w0=(4, 3, 3, 3),
-        b0=(4,),
-        w1=wide.astype(np.float32),
-        b1=np.full(8, 0.1, np.float32),
-        slope=np.full((8, 1, 1), 0.25, np.float32),
-        w2=(8, 1, 3, 3),
-        b2=(8,),
-        w3=(4, 8, 1, 1),
-        b3=(4,),
-        w4=(2, 4, 1, 1),
-    )
-    return save(tmp_path / "mobile.onnx", model, ModelSpec("mobile", 16, 16, classes=("road", "sky"), io="tensor"))
 
 
 def chains(model):
     return {seam.before.output[0]: [node.output[0] for node in seam.after] for seam in seams(Graph(model))}
 
 
-def tensors(path, names, dataset, spec):
-    return list(observe(load_onnx(path), spec, names, Frames(dataset, spec, 99, 0, False), "look"))
-
-
 def test_channels_pass_activations_and_depthwise_layers_but_no_sum(mobile):
     assert chains(load_onnx(mobile)) == {"expanded": ["filtered"], "filtered": ["projected"]}
 
 
-def test_a_mobile_network_answers_bit_for_bit_as_before(mobile, scenes, tmp_path):
+def test_a_mobile_network_answers_bit_for_bit_as_before(mobile, scenes, tensors, tmp_path):
     report = equalise(mobile, scenes(16, 16), out=tmp_path / "equal.onnx")
     assert report.channels > 8
-    spec = ModelSpec("mobile", 16, 16, classes=("road", "sky"), io="tensor")
-    before, after = (tensors(path, ["logits"], scenes(16, 16), spec) for path in (mobile, tmp_path / "equal.onnx"))
+    before, after = (tensors(path, ["logits"], scenes(16, 16)) for path in (mobile, tmp_path / "equal.onnx"))
     for one, other in zip(before, after, strict=True):
         np.testing.assert_array_equal(one["logits"], other["logits"])
 
 
-def test_fast_scnn_answers_bit_for_bit_as_before(fastscnn, scenes, tmp_path):
+def test_fast_scnn_answers_bit_for_bit_as_before(fastscnn, scenes, tensors, tmp_path):
     dataset = scenes(96, 128, groups=(4,))
     report = equalise(fastscnn, dataset, out=tmp_path / "equal.onnx")
     assert report.layers == 29
-    spec = ModelSpec("fastscnn", 96, 128, classes=dataset.label_set.classes)
     logits = next(node.input[0] for node in load_onnx(fastscnn).graph.node if node.op_type == "ArgMax")
-    before, after = (tensors(path, [logits], dataset, spec) for path in (fastscnn, tmp_path / "equal.onnx"))
+    before, after = (tensors(path, [logits], dataset) for path in (fastscnn, tmp_path / "equal.onnx"))
     for one, other in zip(before, after, strict=True):
         np.testing.assert_array_equal(one[logits], other[logits])
 
 
-def test_channels_that_a_depthwise_layer_reads_reach_the_same_within_a_power_of_two(mobile, scenes, tmp_path):
+def test_channels_that_a_depthwise_layer_reads_reach_the_same_within_a_power_of_two(
+    mobile, scenes, tensors, tmp_path
+):
     equalise(mobile, scenes(16, 16), out=tmp_path / "equal.onnx")
-    spec = ModelSpec("mobile", 16, 16, classes=("road", "sky"), io="tensor")
     reach = {
-        path: np.max(
-            [np.abs(t["wide"]).max(axis=(0, 2, 3)) for t in tensors(path, ["wide"], scenes(16, 16), spec)], 0
-        )
+        path: np.max([np.abs(t["wide"]).max(axis=(0, 2, 3)) for t in tensors(path, ["wide"], scenes(16, 16))], 0)
         for path in (mobile, tmp_path / "equal.onnx")
     }
     before, after = reach.values()
@@ -94,15 +52,15 @@ def test_channels_that_a_depthwise_layer_reads_reach_the_same_within_a_power_of_
     assert before.max() / 2 < after.max() <= before.max()
 
 
-def test_int8_keeps_more_of_a_mobile_network(mobile, scenes, tmp_path):
-    dataset, spec = scenes(16, 16), ModelSpec("mobile", 16, 16, classes=("road", "sky"), io="tensor")
-    exact = tensors(mobile, ["logits"], dataset, spec)
+def test_int8_keeps_more_of_a_mobile_network(mobile, scenes, tensors, tmp_path):
+    dataset = scenes(16, 16)
+    exact = tensors(mobile, ["logits"], dataset)
     equalise(mobile, dataset, out=tmp_path / "equal.onnx")
     errors = []
     for model in (mobile, tmp_path / "equal.onnx"):
         calibrate(model, dataset, out=tmp_path / "m.ranges", method="minmax")
         quantize(model, "int8", ranges=tmp_path / "m.ranges", out=tmp_path / "int8.onnx")
-        rounded = tensors(tmp_path / "int8.onnx", ["logits"], dataset, spec)
+        rounded = tensors(tmp_path / "int8.onnx", ["logits"], dataset)
         errors.append(sum(((a["logits"] - b["logits"]) ** 2).mean() for a, b in zip(exact, rounded, strict=True)))
     assert errors[1] < 0.8 * errors[0]
 
@@ -186,7 +144,7 @@ def test_a_tensor_that_anybody_else_sees_is_left_alone(graph):
     assert chains(graph(text.format("Conv(active, w2)"), **weights)) == {}  # the same weights for both
 
 
-def test_channels_pass_transposed_convolutions_pools_and_resizing(graph, save, scenes, tmp_path):
+def test_channels_pass_transposed_convolutions_pools_and_resizing(graph, save, scenes, tensors, tmp_path):
     model = graph(
         """g (float[1,3,8,8] images) => (float[1,2,16,16] logits) {
             made = Conv(images, w1, b1)
@@ -208,7 +166,7 @@ def test_channels_pass_transposed_convolutions_pools_and_resizing(graph, save, s
     path = save(tmp_path / "up.onnx", model, spec)
     report = equalise(path, scenes(), out=tmp_path / "equal.onnx")
     assert report.largest_factor >= 8
-    before, after = (tensors(p, ["logits"], scenes(), spec) for p in (path, tmp_path / "equal.onnx"))
+    before, after = (tensors(p, ["logits"], scenes()) for p in (path, tmp_path / "equal.onnx"))
     for one, other in zip(before, after, strict=True):
         np.testing.assert_array_equal(one["logits"], other["logits"])
 

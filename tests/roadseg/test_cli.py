@@ -286,6 +286,16 @@ def test_an_equalised_model_goes_the_same_way(roadseg, place):
     )
 
 
+def test_biases_are_corrected_against_the_float_model(roadseg, place):
+    made, out = place.folder / "made", place.folder / "corrected.onnx"
+    command = ["correct-bias", made / "m.onnx", made / "m_int8.onnx", "--data", place.data, "--out", out]
+    done = roadseg(*command, "--count", 2, "--json")
+    assert done.code == 0
+    assert done.json["corrected"] == done.json["layers"] > 0
+    assert roadseg("inspect", out, "--json").json["precision"] == "int8"
+    refused(roadseg(*command, "--split", "val"), 1, "val")
+
+
 @pytest.mark.parametrize(
     "command",
     [

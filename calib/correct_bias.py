@@ -1,0 +1,168 @@
+"""Biases of an INT8 model moved so that its layers are right on average.
+
+Rounding shifts what a layer gives on average, most of all where few weights make an output, as in depthwise
+layers; and activations make a shift of errors that had none. That is much the same on all frames, so the bias can
+take it back (Nagel et al., ICCV 2019, arXiv 1906.04721, section 4.2, in the form that measures it on images).
+
+Layers are corrected one after the other, each behind all that were corrected before, so that the frames go through
+a part of the model once for every layer. In a single sweep each layer would answer for the shifts of those before
+it too, and they would be taken out several times: INT8 is worse for it (benchmarks/repair.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import NodeProto, numpy_helper
+
+from roadseg.runtime import CalibrationError, Dataset, ModelSpec, sha256_file
+from roadseg.runtime.onnxfile import PRECISION_KEY, load_onnx, metadata, onnx_spec, save_onnx
+
+from .graph import array_of, check, drop_unused
+from .observe import Frames, observe
+from .placement import Layer, place
+from .provenance import provenance, stamp
+from .source import load_float_model
+
+Means = npt.NDArray[np.float64]
+"""Mean of each channel over frames and positions."""
+BIASED = ("Conv", "ConvTranspose", "Gemm")
+"""Layers whose third input is a bias."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BiasReport:
+    """Which layers were corrected."""
+
+    path: Path
+    sha256: str
+    images: int
+    """How many were seen; fewer than asked for where the data set has no more."""
+    images_sha256: str
+    """Of their names and pixels."""
+    layers: int
+    """How many INT8 layers there are."""
+    corrected: int
+    """How many of them have another bias now."""
+    kept: dict[str, str]
+    """Why the others have not, by layer."""
+
+
+def correct_bias(
+    model: Path,
+    quantized: Path,
+    dataset: Dataset,
+    *,
+    out: Path,
+    count: int = 16,
+    seed: int = 0,
+    force: bool = False,
+) -> BiasReport:
+    """Write an INT8 model whose layers give on average what those of the float32 model give; biases stay float32.
+
+    Args:
+        model: the float32 model that `quantized` was made from.
+        quantized: what `quantize` made of it as "int8".
+        dataset: of which images are chosen, see `choose`.
+        out: the ONNX file to write.
+        count: images to take, at most.
+        seed: of the choice of images.
+        force: allow a split that accuracy is measured on.
+
+    Raises:
+        ArtifactError: if a model cannot be read or `out` not be written.
+        CalibrationError: if the images may not be used, or the models do not belong together.
+        DataError: if an image cannot be read.
+    """
+    exact, rounded = load_float_model(model), load_quantized(quantized, model)
+    spec = onnx_spec(exact, model)
+    frames = Frames(dataset, spec, count, seed, force)
+    images = frames.listed()
+    layers = tuple(place(exact).int8_outputs.values())
+    nodes = {node.output[0]: node for node in rounded.graph.node}
+    kept = {layer.title: reason for layer in layers if (reason := fixed_reason(rounded, nodes[layer.output]))}
+    movable = [layer for layer in layers if layer.title not in kept]
+    wanted = channel_means(exact, spec, movable, frames, "float32 means")
+    for layer in movable:
+        (given,) = channel_means(rounded, spec, [layer], frames, layer.output).values()
+        add_to_bias(rounded, nodes[layer.output], wanted[layer.output] - given)
+    drop_unused(rounded)
+    check(rounded)
+    stamp(rounded, "int8", {"uncorrected_onnx": sha256_file(quantized), "bias_images": images.sha256})
+    save_onnx(out, rounded)
+    return BiasReport(out, sha256_file(out), len(frames), images.sha256, len(layers), len(movable), kept)
+
+
+def load_quantized(path: Path, model: Path) -> onnx.ModelProto:
+    """Read the INT8 model that was made from `model`.
+
+    Raises:
+        ArtifactError: if it cannot be read.
+        CalibrationError: if it is not INT8, of another model, or corrected already.
+    """
+    rounded = load_onnx(path)
+    sources = provenance(rounded)
+    precision = metadata(rounded).get(PRECISION_KEY, "unknown")
+    if precision != "int8":
+        raise CalibrationError(
+            f"{path} is {precision.upper()}; only what `quantize` made as INT8 has biases to correct."
+        )
+    if sources.get("onnx") != sha256_file(model):
+        raise CalibrationError(f"{path} was not made from {model}. Quantize {model} again, or give the right one.")
+    if "uncorrected_onnx" in sources:
+        raise CalibrationError(f"the biases of {path} are corrected already; take what `quantize` wrote.")
+    return rounded
+
+
+def channel_means(
+    model: onnx.ModelProto, spec: ModelSpec, layers: Sequence[Layer], frames: Frames, what: str
+) -> dict[str, Means]:
+    """The mean of every channel of what layers give, by output tensor.
+
+    Raises:
+        CalibrationError: if one is not finite.
+    """
+    names = [layer.output for layer in layers]
+    total: dict[str, Means] = {}
+    for tensors in observe(model, spec, names, frames, what):
+        for name, values in tensors.items():
+            means = values.mean(axis=(0, *range(2, values.ndim)), dtype=np.float64)
+            total[name] = total.get(name, 0) + means / len(frames)
+    for name, means in total.items():
+        if not np.isfinite(means).all():
+            raise CalibrationError(
+                f'the tensor "{name}" holds infinite values or NaN on a calibration image; '
+                "check the network's weights."
+            )
+    return total
+
+
+def fixed_reason(model: onnx.ModelProto, node: NodeProto) -> str:
+    """Why a layer's bias cannot be moved; empty if it can."""
+    if node.op_type not in BIASED:
+        return "it has no bias"
+    if node.op_type == "Gemm" and any(a.name == "beta" and a.f != 1 for a in node.attribute):
+        return "its bias is multiplied by a factor"
+    name = bias_name(node)
+    if name and all(tensor.name != name for tensor in model.graph.initializer):
+        return "its bias is computed"
+    return ""
+
+
+def add_to_bias(model: onnx.ModelProto, node: NodeProto, shift: Means) -> None:
+    """Give a layer a bias of its own that is larger by `shift`, in place."""
+    old = next((array_of(tensor) for tensor in model.graph.initializer if tensor.name == bias_name(node)), 0)
+    name = f"{node.output[0]}/corrected_bias"
+    model.graph.initializer.append(numpy_helper.from_array((old + shift).astype(np.float32), name))
+    del node.input[2:]
+    node.input.append(name)
+
+
+def bias_name(node: NodeProto) -> str:
+    """The tensor that a layer adds; empty if there is none."""
+    return node.input[2] if len(node.input) > 2 else ""
