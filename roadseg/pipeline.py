@@ -69,6 +69,18 @@ class CalibrationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class RepairConfig:
+    """[repair]: what is done so that INT8 loses less; on the images of [calibration]."""
+
+    equalise: bool = False
+    """See `roadseg equalise`."""
+    biases: bool = False
+    """See `roadseg correct-bias`."""
+    bias_count: int = 16
+    """Images that biases are corrected on."""
+
+
+@dataclasses.dataclass(frozen=True)
 class EnginesConfig:
     """[engines]: built for every precision whose parity holds."""
 
@@ -107,6 +119,7 @@ class PipelineConfig:
     title: str = "Road-scene segmentation"
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8")
     calibration: CalibrationConfig = dataclasses.field(default_factory=CalibrationConfig)
+    repair: RepairConfig = dataclasses.field(default_factory=RepairConfig)
     engines: EnginesConfig = dataclasses.field(default_factory=EnginesConfig)
     budget: BudgetConfig = dataclasses.field(default_factory=BudgetConfig)
     video: VideoConfig | None = None
@@ -140,10 +153,14 @@ class Pipeline:
         """Every step; see `run_pipeline`."""
         self.export()
         if "int8" in self.config.precisions:
+            if self.config.repair.equalise:
+                self.equalise()
             self.calibrate()
         verdicts = {}
         for precision in self.config.precisions:
             self.quantize(precision)
+            if precision == "int8" and self.config.repair.biases:
+                self.correct_bias()
             verdicts[precision] = self.parity(precision)
         kept = [precision for precision, verdict in verdicts.items() if verdict["within_budget"]]
         plans = [self.build(precision, cc) for precision in kept for cc in self._compute_capabilities]
@@ -178,30 +195,51 @@ class Pipeline:
         settings = {"network": network, "data": self.evaluation.fingerprint}
         self._step("export", settings, inputs, [self.model("fp32")], action)
 
+    def equalise(self) -> None:
+        """The FP32 model that INT8 is made from, in place of the exported one."""
+        dataset, choice = self.calibration, self._choice(self.config.calibration.count)
+
+        def action() -> None:
+            calib.equalise(self.model("fp32"), dataset, out=self.equalised, **choice)
+
+        settings = {**choice, "data": dataset.fingerprint}
+        self._step("equalise", settings, [self.model("fp32")], [self.equalised], action)
+
     def calibrate(self) -> None:
         """Ranges of the FP32 model on calibration images."""
         dataset = self.calibration
 
         def action() -> None:
             calib.calibrate(
-                self.model("fp32"), dataset, out=self.ranges, **dataclasses.asdict(self.config.calibration)
+                self.source("int8"), dataset, out=self.ranges, **dataclasses.asdict(self.config.calibration)
             )
 
         settings = {"calibration": self.config.calibration, "data": dataset.fingerprint}
         outputs = [self.ranges, runtime.manifest_path(self.ranges)]
-        self._step("calibrate", settings, [self.model("fp32")], outputs, action)
+        self._step("calibrate", settings, [self.source("int8")], outputs, action)
 
     def quantize(self, precision: Precision) -> None:
         """The typed model of one precision; FP32 is what export wrote."""
         if precision == "fp32":
             return
         ranges = self.ranges if precision == "int8" else None
-        inputs = [self.model("fp32"), *([ranges] if ranges else [])]
+        source, out = self.source(precision), self.quantized(precision)
 
         def action() -> None:
-            calib.quantize(self.model("fp32"), precision, ranges=ranges, out=self.model(precision))
+            calib.quantize(source, precision, ranges=ranges, out=out)
 
-        self._step(f"quantize-{precision}", {}, inputs, [self.model(precision)], action)
+        self._step(f"quantize-{precision}", {}, [source, *([ranges] if ranges else [])], [out], action)
+
+    def correct_bias(self) -> None:
+        """The INT8 model with its layers right on average."""
+        dataset, choice = self.calibration, self._choice(self.config.repair.bias_count)
+        source, quantized, out = self.source("int8"), self.quantized("int8"), self.model("int8")
+
+        def action() -> None:
+            calib.correct_bias(source, quantized, dataset, out=out, **choice)
+
+        settings = {**choice, "data": dataset.fingerprint}
+        self._step("correct-bias", settings, [source, quantized], [out], action)
 
     def parity(self, precision: Precision) -> dict[str, Any]:
         """The verdict on one model against PyTorch, all frames of the evaluation data."""
@@ -302,6 +340,11 @@ class Pipeline:
         return self.out / "model.ranges"
 
     @property
+    def equalised(self) -> Path:
+        """The FP32 model with equalised channels."""
+        return self.out / "model_equalised.onnx"
+
+    @property
     def latency_file(self) -> Path:
         """Samples of every backend."""
         return self.out / "latency.json"
@@ -320,6 +363,15 @@ class Pipeline:
         """What the parity of one precision found."""
         return self.out / f"parity_{precision}.json"
 
+    def source(self, precision: Precision) -> Path:
+        """The FP32 model that the one of a precision is made from."""
+        return self.equalised if precision == "int8" and self.config.repair.equalise else self.model("fp32")
+
+    def quantized(self, precision: Precision) -> Path:
+        """What `quantize` writes for one precision."""
+        corrected = precision == "int8" and self.config.repair.biases
+        return self.out / "model_int8_uncorrected.onnx" if corrected else self.model(precision)
+
     def model(self, precision: Precision) -> Path:
         """The ONNX file of one precision."""
         return self.out / f"model_{precision}.onnx"
@@ -327,6 +379,10 @@ class Pipeline:
     @property
     def _compute_capabilities(self) -> tuple[str | None, ...]:
         return self.config.engines.compute_capabilities or (None,)
+
+    def _choice(self, count: int) -> dict[str, Any]:
+        """Which calibration images a step takes."""
+        return {"count": count, "seed": self.config.calibration.seed, "force": self.config.calibration.force}
 
     def _located(self, data: str) -> str:
         """`kind:path` with the path taken from the configuration's folder."""

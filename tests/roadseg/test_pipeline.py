@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from roadseg.runtime import read_manifest
+from roadseg.runtime import read_manifest, sha256_file
 
 pytest.importorskip("tensorrt_rtx")
 pytest.importorskip("av")
@@ -75,6 +75,23 @@ def test_everything_is_made_once_and_only_what_changed_again(roadseg, here):
     changed = {name for name, state in states(here).items() if made.get(name) != state}
     assert changed >= {"model.ranges", "model_int8.onnx", "model_int8_sm86.plan", "parity_int8.json"}
     assert not changed & {"model_fp32.onnx", "model_fp16.onnx", "model_fp16_sm86.plan", "parity_fp16.json"}
+
+
+def test_int8_can_be_repaired(roadseg, here):
+    repaired = CONFIG + "\n[repair]\nequalise = true\nbiases = true\nbias_count = 2\n"
+    (here / "road.toml").write_text(
+        repaired.replace("[network]", 'precisions = ["int8"]\nreport = false\n[network]')
+    )
+    done = roadseg("pipeline", "road.toml", "--json")
+    assert done.code == 0, done.err
+    made = {path.name: sha256_file(path) for path in here.glob("out/*.onnx")}
+    told = roadseg("inspect", here / "out" / "model_int8.onnx", "--json").json["provenance"]
+    assert told["onnx"] == made["model_equalised.onnx"]
+    assert told["unequalised_onnx"] == made["model_fp32.onnx"]
+    assert told["uncorrected_onnx"] == made["model_int8_uncorrected.onnx"]
+    before = states(here)
+    assert roadseg("pipeline", "road.toml").code == 0
+    assert states(here) == before
 
 
 def test_a_model_beyond_its_budget_gets_no_engine_and_the_command_leaves_with_3(roadseg, here):
