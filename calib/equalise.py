@@ -10,6 +10,8 @@ bring whole tensors of weights to a common range, but here every output channel 
 and it is the activations that have to share. benchmarks/repair.py measures both.
 
 Factors are powers of two. So no bit of any mantissa changes, and the equalised model answers exactly as before.
+
+It is to be calibrated by min-max: the entropy method cuts channels off that all reach far (docs/decisions.md).
 """
 
 from __future__ import annotations

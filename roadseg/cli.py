@@ -204,7 +204,7 @@ def equalise(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Write an ONNX model with the same answers whose channels lose less as INT8; calibrate that one."""
+    """Write an ONNX model with the same answers that loses less as INT8; calibrate that one, by minmax."""
     from roadseg import calib
     from roadseg.train import open_data
 
