@@ -21,7 +21,7 @@ import numpy as np
 import onnxruntime
 
 from roadseg import calib
-from roadseg.calib.cache import METHODS
+from roadseg.calib import METHODS
 from roadseg.calib.correct_bias import add_to_bias, channel_means
 from roadseg.calib.equalise import Channels, Seam, by_groups, rescale, seams
 from roadseg.calib.graph import Graph, array_of

@@ -13,6 +13,8 @@ from .correct_bias import BiasReport as BiasReport
 from .correct_bias import correct_bias as correct_bias
 from .equalise import EqualiseReport as EqualiseReport
 from .equalise import equalise as equalise
+from .methods import METHODS as METHODS
+from .methods import Method as Method
 from .quantize import QuantizeReport as QuantizeReport
 from .quantize import quantize as quantize
 from .search import Layers as Layers

@@ -18,12 +18,9 @@ import numpy as np
 from roadseg.runtime import ArtifactError, CalibrationError
 from roadseg.runtime.artifacts import read_bytes
 
-Method = Literal["entropy", "minmax"]
-"""How a range is taken from the values seen."""
-METHODS: tuple[Method, ...] = get_args(Method)
-
-CALIBRATORS: dict[Method, str] = {"entropy": "EntropyCalibration2", "minmax": "MinMaxCalibration"}
-"""The calibrator class, as the first line names it."""
+Calibrator = Literal["EntropyCalibration2", "MinMaxCalibration"]
+"""A calibrator class of TensorRT, as the first line names it."""
+CALIBRATORS: tuple[Calibrator, ...] = get_args(Calibrator)
 TENSORRT_VERSION = 100300
 """TensorRT 10.3, of JetPack 6.1 and 6.2. TensorRT refuses a cache with another version than its own in the first
 line; whoever hands the cache to one writes that line anew."""
@@ -36,7 +33,8 @@ class Ranges:
 
     amax: dict[str, float]
     """Largest magnitude by tensor, positive, in the tensor's own unit."""
-    method: Method
+    calibrator: Calibrator
+    """The class that is to read them; it takes any, whatever they were found by."""
 
     def scale(self, tensor: str) -> np.float32:
         """The value of one quantisation step.
@@ -54,7 +52,7 @@ class Ranges:
 
 def format_cache(ranges: Ranges, tensorrt_version: int = TENSORRT_VERSION) -> bytes:
     """The text of a calibration cache, tensors in the order of `ranges`."""
-    lines = [f"TRT-{tensorrt_version}-{CALIBRATORS[ranges.method]}"]
+    lines = [f"TRT-{tensorrt_version}-{ranges.calibrator}"]
     lines += [f"{tensor}: {struct.pack('>f', ranges.scale(tensor)).hex()}" for tensor in ranges.amax]
     return ("\n".join(lines) + "\n").encode()
 
@@ -74,13 +72,13 @@ def parse_cache(text: bytes, name: str) -> Ranges:
     except (UnicodeDecodeError, ValueError):
         first, lines = "", []
     header = re.fullmatch(r"TRT-\d+-(\w+)", first)
-    method = next((m for m in METHODS if header and header[1] == CALIBRATORS[m]), None)
-    if method is None:
+    calibrator = next((name for name in CALIBRATORS if header and header[1] == name), None)
+    if calibrator is None:
         raise ArtifactError(
-            f'{name} does not begin with "TRT-<version>-" and one of {", ".join(CALIBRATORS.values())}; '
+            f'{name} does not begin with "TRT-<version>-" and one of {", ".join(CALIBRATORS)}; '
             "it is not a calibration cache."
         )
-    return Ranges(dict(_parse_line(line, name) for line in lines), method)
+    return Ranges(dict(_parse_line(line, name) for line in lines), calibrator)
 
 
 def read_ranges(path: Path) -> Ranges:

@@ -11,8 +11,9 @@ from roadseg.runtime import Dataset, Manifest, require, sha256_file, track, writ
 from roadseg.runtime.onnxfile import onnx_spec
 from roadseg.runtime.pixels import fit
 
-from .cache import Method, format_cache
+from .cache import format_cache
 from .choose import Image, ImageList, choose, describe
+from .methods import Method
 from .placement import place
 from .ranges import Collector
 from .source import load_float_model
@@ -58,7 +59,8 @@ def calibrate(
         dataset: of which images are chosen, see `choose`.
         out: the file to write; nothing is written unless all images could be read.
         count: images to take, at most.
-        method: "entropy" cuts rare large values off where that loses least, "minmax" keeps them all.
+        method: "minmax" keeps every value seen, "moving_average" the usual image's; "percentile" cuts off the
+            largest in ten thousand, "entropy" and "mse" where that loses least information, or adds least error.
         seed: of the choice of images.
         force: allow a split that accuracy is measured on.
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .histogram import bins_used, merge_bins, smooth_zero
+
 LEVELS = 128
 """Magnitudes of a symmetric 8-bit number."""
 SEARCHED_BINS = 1024
@@ -29,9 +31,8 @@ def entropy_threshold(counts: npt.NDArray[np.int64], width: float) -> float:
         The middle of the bin behind the best cut, as in the source, or the upper edge of the last bin that is
         not empty where that is less.
     """
-    used = int(np.flatnonzero(counts)[-1]) + 1
-    merged = -(-used // SEARCHED_BINS)
-    coarse = np.add.reduceat(counts[:used], np.arange(0, used, merged))
+    used = bins_used(counts)
+    coarse, merged = merge_bins(counts, SEARCHED_BINS)
     if len(coarse) <= LEVELS:
         return used * width
     cuts, divergences = divergence_by_cut(coarse)
@@ -67,15 +68,6 @@ def divergence_by_cut(
     with np.errstate(divide="ignore"):
         divergence = (own_entropy - cross_entropy) / total + np.log(kept / total)
     return cuts, np.where((outliers > 0) & (final == 0), np.inf, divergence)
-
-
-def smooth_zero(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Give the first bin the count of the second.
-
-    After a ReLU most values are exactly zero, which every scale represents exactly; their peak would outweigh
-    everything else. As in NVIDIA's pytorch-quantization, calib/histogram.py.
-    """
-    return np.concatenate([counts[1:2], counts[1:]])
 
 
 def _running_total(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -14,12 +14,11 @@ from onnx import helper
 from roadseg.runtime import CalibrationError, ModelSpec, require
 from roadseg.runtime.pixels import normalise
 
-from .cache import Method, Ranges
+from .cache import Ranges
 from .graph import drop_unused, set_nodes
-from .histogram import Histogram, Maximum, Statistic, largest_magnitude
+from .histogram import largest_magnitude
+from .methods import RULES, Method
 from .placement import Placement
-
-STATISTICS: dict[Method, type[Statistic]] = {"entropy": Histogram, "minmax": Maximum}
 
 
 class Collector:
@@ -30,9 +29,9 @@ class Collector:
 
     def __init__(self, model: onnx.ModelProto, spec: ModelSpec, placement: Placement, method: Method) -> None:
         self.spec = spec
-        self.method = method
+        self.rule = RULES[method]
         self.placement = placement
-        self.statistics = {name: STATISTICS[method]() for name in placement.activations}
+        self.statistics = {name: self.rule.statistic() for name in placement.activations}
         self.input = model.graph.input[0]
         self.session = open_session(expose(model, placement.activations))
 
@@ -48,11 +47,11 @@ class Collector:
 
     def ranges(self) -> Ranges:
         """The ranges of all frames so far; tensors with a common scale have a common range."""
-        amax = {name: statistic.amax() for name, statistic in self.statistics.items()}
+        amax = {name: self.rule.amax(statistic) for name, statistic in self.statistics.items()}
         for group in self.placement.groups:
             amax |= dict.fromkeys(sorted(group), max(amax[name] for name in group))
         # Any scale represents a tensor of zeros, but it has to be a positive number.
-        return Ranges({name: amax[name] or 1.0 for name in self.placement.activations}, self.method)
+        return Ranges({name: amax[name] or 1.0 for name in self.placement.activations}, self.rule.calibrator)
 
     def _feed(self, frame: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         frames = frame[None]

@@ -48,6 +48,9 @@ class Method(str, enum.Enum):
 
     entropy = "entropy"
     minmax = "minmax"
+    moving_average = "moving_average"
+    mse = "mse"
+    percentile = "percentile"
 
 
 class Flavour(str, enum.Enum):

@@ -63,7 +63,7 @@ class CalibrationConfig:
     """[calibration]: see `roadseg calibrate`."""
 
     count: int = 64
-    method: Literal["entropy", "minmax"] = "entropy"
+    method: calib.Method = "entropy"
     seed: int = 0
     force: bool = False
 

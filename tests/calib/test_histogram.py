@@ -1,6 +1,9 @@
-import numpy as np
+import math
 
-from roadseg.calib.histogram import BINS, Histogram, Maximum, largest_magnitude
+import numpy as np
+import pytest
+
+from roadseg.calib.histogram import BINS, Histogram, Maximum, MovingAverage, largest_magnitude
 
 
 def test_growing_ranges_count_the_same_as_one_histogram_over_the_final_range():
@@ -31,14 +34,47 @@ def test_the_size_of_a_histogram_does_not_depend_on_what_it_saw():
 def test_a_tensor_of_zeros_has_no_range():
     histogram = Histogram()
     histogram.add(np.zeros((2, 3), np.float32))
-    assert histogram.amax() == 0
+    assert histogram.amax(lambda counts, width: math.nan) == 0
+
+
+def test_zeros_that_come_before_anything_else_are_counted():
+    histogram = Histogram()
+    histogram.add(np.zeros((2, 3), np.float32))
+    histogram.add(np.array([0.0, 5.0], np.float32))
+    assert (histogram.counts[0], histogram.counts[-1], histogram.counts.sum()) == (7, 1, 8)
+
+
+def test_a_threshold_is_given_the_width_of_a_bin():
+    histogram = Histogram()
+    histogram.add(np.array([-2.0, 1.0], np.float32))
+    assert histogram.amax(lambda counts, width: float(np.flatnonzero(counts)[0]) * width) == 1.0
 
 
 def test_the_maximum_is_that_of_all_images_and_both_signs():
     maximum = Maximum()
     for values in ([1.0, -3.0], [2.0, 0.5]):
         maximum.add(np.array(values, np.float32))
-    assert maximum.amax() == 3.0
+    assert maximum.seen == 3.0
+
+
+@pytest.mark.parametrize("shift", [-2.0, 0.0, 3.0])
+def test_the_moving_average_is_that_of_pytorch_s_observer(shift):
+    import torch
+    from torch.ao.quantization import MovingAverageMinMaxObserver
+
+    observer = MovingAverageMinMaxObserver(averaging_constant=0.01)
+    average = MovingAverage()
+    for image in np.random.default_rng(0).normal(shift, 1, (20, 3, 4, 5)).astype(np.float32):
+        observer(torch.from_numpy(image))
+        average.add(image)
+    assert average.amax() == pytest.approx(max(-float(observer.min_val), float(observer.max_val)), rel=1e-6)
+
+
+def test_one_bright_image_hardly_moves_the_average():
+    average = MovingAverage()
+    for largest in (1.0, 1.0, 101.0):
+        average.add(np.array([-0.5, largest], np.float32))
+    assert average.amax() == pytest.approx(2.0)
 
 
 def test_nan_shows_in_the_largest_magnitude():
