@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -69,27 +70,68 @@ def calibrate(
         CalibrationError: if the images may not be used, the model cannot be quantised, or a value is not finite.
         DataError: if an image cannot be read.
     """
+    return calibrate_each(model, dataset, {method: out}, count=count, seed=seed, force=force)[method]
+
+
+def calibrate_each(
+    model: Path,
+    dataset: Dataset,
+    outs: Mapping[Method, Path],
+    *,
+    count: int = 64,
+    seed: int = 0,
+    force: bool = False,
+) -> dict[Method, CalibrationReport]:
+    """Collect ranges by several methods in one pass over the images, and write a file for each, see `calibrate`.
+
+    Args:
+        model: float32, as `export` writes it.
+        dataset: of which images are chosen.
+        outs: the file to write, by method.
+        count: images to take, at most.
+        seed: of the choice of images.
+        force: allow a split that accuracy is measured on.
+    """
     chosen = choose(dataset, count, seed, force)
     network = load_float_model(model)
     spec = onnx_spec(network, model)
-    collector = Collector(network, spec, place(network), method)
+    collector = Collector(network, spec, place(network), tuple(outs))
     images: list[Image] = []
     for index in track(chosen, "calibrate"):
         sample = dataset[index]
         images.append(describe(sample.key, sample.frame))
         collector.add(fit(sample.frame, spec))
     listed = ImageList(portable_name(dataset.name), dataset.split, seed, tuple(images))
-    ranges = collector.ranges()
+    inputs = {"onnx": sha256_file(model), "images": listed.sha256}
+    return {method: write_ranges(out, collector, method, listed, inputs) for method, out in outs.items()}
+
+
+def write_ranges(
+    out: Path, collector: Collector, method: Method, images: ImageList, inputs: dict[str, str]
+) -> CalibrationReport:
+    """Write what a collector has found by one method, with its manifest."""
+    ranges = collector.ranges(method)
     manifest = Manifest(
         kind="ranges",
         file_sha256="",
-        spec=spec,
-        inputs={"onnx": sha256_file(model), "images": listed.sha256},
-        details=msgspec.to_builtins(RangesDetails(method, listed)),
+        spec=collector.spec,
+        inputs=inputs,
+        details=msgspec.to_builtins(RangesDetails(method, images)),
         versions={"onnxruntime": require("onnxruntime", "collecting ranges").__version__},
     )
-    written = write_with_manifest(out, format_cache(ranges), manifest)
-    return CalibrationReport(out, written.file_sha256, method, len(images), listed.sha256, len(ranges.amax))
+    sha256 = write_with_manifest(out, format_cache(ranges), manifest).file_sha256
+    return CalibrationReport(out, sha256, method, len(images.images), images.sha256, len(ranges.amax))
+
+
+def files_by_method(out: Path, methods: Sequence[Method]) -> dict[Method, Path]:
+    """Where the ranges of each of several methods go: beside `out`, the method in the name; one goes to `out`.
+
+    >>> {method: path.name for method, path in files_by_method(Path("m.ranges"), ("mse", "minmax")).items()}
+    {'mse': 'm_mse.ranges', 'minmax': 'm_minmax.ranges'}
+    """
+    if len(methods) == 1:
+        return {methods[0]: out}
+    return {method: out.with_name(f"{out.stem}_{method}{out.suffix}") for method in methods}
 
 
 def portable_name(name: str) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
+
+from roadseg.runtime import UsageError
 
 from .cache import Calibrator
 from .entropy import entropy_threshold
@@ -14,6 +16,22 @@ from .percentile import percentile_threshold
 
 Method = Literal["entropy", "minmax", "moving_average", "mse", "percentile"]
 METHODS: tuple[Method, ...] = get_args(Method)
+
+
+def parse_methods(text: str) -> tuple[Method, ...]:
+    """Methods as given on the command line, separated by commas; each once.
+
+    Raises:
+        UsageError: if one is not known.
+
+    >>> parse_methods("entropy,mse,entropy")
+    ('entropy', 'mse')
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in METHODS:
+            raise UsageError(f'there is no method "{name}"; take one or several of {",".join(METHODS)}.')
+    return cast(tuple[Method, ...], names)
 
 
 @dataclasses.dataclass(frozen=True)

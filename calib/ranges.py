@@ -22,16 +22,19 @@ from .placement import Placement
 
 
 class Collector:
-    """Runs frames through a model and gathers statistics of some of its tensors.
+    """Runs frames through a model and gathers what `methods` need to know of some of its tensors.
 
     Memory holds the tensors of one frame, however many come.
     """
 
-    def __init__(self, model: onnx.ModelProto, spec: ModelSpec, placement: Placement, method: Method) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, spec: ModelSpec, placement: Placement, methods: Sequence[Method]
+    ) -> None:
         self.spec = spec
-        self.rule = RULES[method]
         self.placement = placement
-        self.statistics = {name: self.rule.statistic() for name in placement.activations}
+        # Methods that look at the same share it.
+        kinds = dict.fromkeys(RULES[method].statistic for method in methods)
+        self.statistics = {name: {kind: kind() for kind in kinds} for name in placement.activations}
         self.input = model.graph.input[0]
         self.session = open_session(expose(model, placement.activations))
 
@@ -45,13 +48,14 @@ class Collector:
         for name, values in zip(self.statistics, tensors, strict=True):
             self._count(name, values)
 
-    def ranges(self) -> Ranges:
+    def ranges(self, method: Method) -> Ranges:
         """The ranges of all frames so far; tensors with a common scale have a common range."""
-        amax = {name: self.rule.amax(statistic) for name, statistic in self.statistics.items()}
+        rule = RULES[method]
+        amax = {name: rule.amax(seen[rule.statistic]) for name, seen in self.statistics.items()}
         for group in self.placement.groups:
             amax |= dict.fromkeys(sorted(group), max(amax[name] for name in group))
         # Any scale represents a tensor of zeros, but it has to be a positive number.
-        return Ranges({name: amax[name] or 1.0 for name in self.placement.activations}, self.rule.calibrator)
+        return Ranges({name: amax[name] or 1.0 for name in self.placement.activations}, rule.calibrator)
 
     def _feed(self, frame: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         frames = frame[None]
@@ -66,7 +70,8 @@ class Collector:
                 f'the tensor "{name}" holds infinite values or NaN on a calibration image; '
                 "check the network's weights."
             )
-        self.statistics[name].add(values)
+        for statistic in self.statistics[name].values():
+            statistic.add(values)
 
 
 def expose(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:

@@ -43,16 +43,6 @@ class Precision(str, enum.Enum):
     int8 = "int8"
 
 
-class Method(str, enum.Enum):
-    """How ranges are taken from what was seen."""
-
-    entropy = "entropy"
-    minmax = "minmax"
-    moving_average = "moving_average"
-    mse = "mse"
-    percentile = "percentile"
-
-
 class Flavour(str, enum.Enum):
     """Which TensorRT builds."""
 
@@ -221,7 +211,12 @@ def calibrate(
     out: Out,
     split: Split = "train",
     count: Annotated[int, typer.Option(min=1, help="Images to take.")] = 64,
-    method: Method = Method.entropy,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="entropy, minmax, moving_average, mse, percentile; of several, with commas, a file for each."
+        ),
+    ] = "entropy",
     seed: Seed = 0,
     force: Force = False,
     json: Json = False,
@@ -230,12 +225,9 @@ def calibrate(
     from roadseg import calib
     from roadseg.train import open_data
 
-    emit(
-        calib.calibrate(
-            model, open_data(data, split), out=out, count=count, method=method.value, seed=seed, force=force
-        ),
-        json,
-    )
+    outs = calib.files_by_method(out, calib.parse_methods(method))
+    reports = calib.calibrate_each(model, open_data(data, split), outs, count=count, seed=seed, force=force)
+    emit(reports if len(reports) > 1 else next(iter(reports.values())), json)
 
 
 @app.command()

@@ -4,7 +4,7 @@ import weakref
 import numpy as np
 import pytest
 
-from roadseg.calib import METHODS, RangesDetails, calibrate, read_ranges
+from roadseg.calib import METHODS, RangesDetails, calibrate, calibrate_each, files_by_method, read_ranges
 from roadseg.calib.calibrate import portable_name
 from roadseg.runtime import ArtifactError, CalibrationError, DataError, manifest_path, read_manifest, sha256_file
 from roadseg.runtime.onnxfile import PRECISION_KEY, load_onnx, onnx_spec, save_onnx, set_metadata
@@ -106,6 +106,17 @@ def test_a_truncated_model_is_refused(small, scenes, tmp_path):
 def test_a_data_set_s_name_loses_its_folders():
     assert portable_name("camvid:../shared/data/camvid") == "camvid:camvid"
     assert portable_name("scenes:") == "scenes:"
+
+
+def test_several_methods_from_one_pass_write_what_each_would_alone(small, scenes, tmp_path):
+    dataset = Unreadable(scenes(groups=(6,)), broken=None)
+    outs = files_by_method(tmp_path / "small.ranges", METHODS)
+    reports = calibrate_each(small, dataset, outs)
+    assert len(dataset.given) == 6
+    for method, report in reports.items():
+        assert report.path.name == f"small_{method}.ranges"
+        assert read_manifest(report.path, "ranges").details_as(RangesDetails).method == method
+        assert report == calibrate(small, scenes(groups=(6,)), out=report.path, method=method)
 
 
 def test_every_method_sees_the_same_frames(small, scenes, tmp_path):

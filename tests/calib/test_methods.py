@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 
-from roadseg.calib.methods import METHODS, RULES
+from roadseg.calib.methods import METHODS, RULES, parse_methods
+from roadseg.runtime import UsageError
 
 
 def seen_by(method, images):
@@ -26,3 +28,9 @@ def test_on_values_with_a_long_tail_every_method_cuts_off_less_than_min_max_and_
 
 def test_no_method_finds_a_range_in_zeros():
     assert [seen_by(method, [np.zeros((3, 4), np.float32)]) for method in METHODS] == [0.0] * len(METHODS)
+
+
+@pytest.mark.parametrize("text", ["", "average", "entropy,", "Entropy"])
+def test_an_unknown_method_is_told_the_known_ones(text):
+    with pytest.raises(UsageError, match="take one or several of entropy,minmax,moving_average,mse,percentile"):
+        parse_methods(text)

@@ -10,10 +10,10 @@ from roadseg.runtime.onnxfile import load_onnx, onnx_spec
 
 
 def collect(model, spec, frames, method="minmax"):
-    collector = Collector(model, spec, place(model), method)
+    collector = Collector(model, spec, place(model), [method])
     for frame in frames:
         collector.add(frame)
-    return collector.ranges()
+    return collector.ranges(method)
 
 
 def values_of(model, tensor, feeds):

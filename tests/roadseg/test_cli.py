@@ -213,6 +213,31 @@ def test_calibration_on_validation_images(roadseg, place):
     assert roadseg(*command, "--force", "--out", place.folder / "v.ranges").code == 0
 
 
+def test_several_methods_write_a_file_each(roadseg, place):
+    command = ["calibrate", place.folder / "made" / "m.onnx", "--data", place.data, "--count", 4, "--json"]
+    out = place.folder / "several.ranges"
+    answer = roadseg(*command, "--method", "minmax,percentile", "--out", out)
+    assert answer.code == 0
+    assert [report["method"] for report in answer.json.values()] == ["minmax", "percentile"]
+    assert sorted(path.name for path in place.folder.glob("several*.ranges")) == [
+        "several_minmax.ranges",
+        "several_percentile.ranges",
+    ]
+    assert not out.exists()
+
+
+def test_a_method_there_is_not(roadseg, place):
+    command = [
+        "calibrate",
+        place.folder / "made" / "m.onnx",
+        "--data",
+        place.data,
+        "--out",
+        place.folder / "x.ranges",
+    ]
+    refused(roadseg(*command, "--method", "minmax,average"), 2, 'there is no method "average"')
+
+
 def test_a_manifest_edited_by_hand(roadseg, place):
     manifest = place.folder / "made" / "m.ranges.json"
     manifest.write_text(manifest.read_text().replace('"entropy"', '"minmax"'))
