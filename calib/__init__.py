@@ -23,3 +23,4 @@ from .quantize import quantize as quantize
 from .search import Layers as Layers
 from .search import SearchReport as SearchReport
 from .search import search as search
+from .survey import Coverage as Coverage

@@ -13,11 +13,12 @@ from roadseg.runtime.onnxfile import onnx_spec
 from roadseg.runtime.pixels import fit
 
 from .cache import format_cache
-from .choose import Image, ImageList, choose, describe
+from .choose import ImageList, choose
 from .methods import Method
 from .placement import place
 from .ranges import Collector
 from .source import load_float_model
+from .survey import Coverage, survey
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,7 @@ class RangesDetails:
 
     method: Method
     images: ImageList
+    coverage: Coverage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,8 @@ class CalibrationReport:
     """Of their names and pixels."""
     tensors: int
     """How many have a range."""
+    coverage: Coverage
+    """What the images show, and what they lack."""
 
 
 def calibrate(
@@ -67,7 +71,8 @@ def calibrate(
 
     Raises:
         ArtifactError: if the model cannot be read or `out` not be written.
-        CalibrationError: if the images may not be used, the model cannot be quantised, or a value is not finite.
+        CalibrationError: if the images may not be used, too many of them are copies, the model cannot be
+            quantised, or a value is not finite.
         DataError: if an image cannot be read.
     """
     return calibrate_each(model, dataset, {method: out}, count=count, seed=seed, force=force)[method]
@@ -96,31 +101,38 @@ def calibrate_each(
     network = load_float_model(model)
     spec = onnx_spec(network, model)
     collector = Collector(network, spec, place(network), tuple(outs))
-    images: list[Image] = []
+    images, coverage = survey(dataset, chosen)
     for index in track(chosen, "calibrate"):
-        sample = dataset[index]
-        images.append(describe(sample.key, sample.frame))
-        collector.add(fit(sample.frame, spec))
-    listed = ImageList(portable_name(dataset.name), dataset.split, seed, tuple(images))
+        collector.add(fit(dataset[index].frame, spec))
+    listed = ImageList(portable_name(dataset.name), dataset.split, seed, images)
     inputs = {"onnx": sha256_file(model), "images": listed.sha256}
-    return {method: write_ranges(out, collector, method, listed, inputs) for method, out in outs.items()}
+    details = {method: RangesDetails(method, listed, coverage) for method in outs}
+    return {method: write_ranges(out, collector, details[method], inputs) for method, out in outs.items()}
 
 
 def write_ranges(
-    out: Path, collector: Collector, method: Method, images: ImageList, inputs: dict[str, str]
+    out: Path, collector: Collector, details: RangesDetails, inputs: dict[str, str]
 ) -> CalibrationReport:
-    """Write what a collector has found by one method, with its manifest."""
-    ranges = collector.ranges(method)
+    """Write what a collector has found by the method in `details`, with a manifest."""
+    ranges = collector.ranges(details.method)
     manifest = Manifest(
         kind="ranges",
         file_sha256="",
         spec=collector.spec,
         inputs=inputs,
-        details=msgspec.to_builtins(RangesDetails(method, images)),
+        details=msgspec.to_builtins(details),
         versions={"onnxruntime": require("onnxruntime", "collecting ranges").__version__},
     )
     sha256 = write_with_manifest(out, format_cache(ranges), manifest).file_sha256
-    return CalibrationReport(out, sha256, method, len(images.images), images.sha256, len(ranges.amax))
+    return CalibrationReport(
+        path=out,
+        sha256=sha256,
+        method=details.method,
+        images=len(details.images.images),
+        images_sha256=details.images.sha256,
+        tensors=len(ranges.amax),
+        coverage=details.coverage,
+    )
 
 
 def files_by_method(out: Path, methods: Sequence[Method]) -> dict[Method, Path]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,8 @@ from roadseg.train import find_checkpoint, open_data
 from .building import build_engine
 from .exporting import export_network, open_network
 from .steps import Steps, read_json, write_json
+
+log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "fp16", "int8"]
 SUMMARY = ("miou_reference", "miou_candidate", "miou_drop", "pixel_agreement", "budget", "within_budget")
@@ -210,9 +213,11 @@ class Pipeline:
         dataset = self.calibration
 
         def action() -> None:
-            calib.calibrate(
+            report = calib.calibrate(
                 self.source("int8"), dataset, out=self.ranges, **dataclasses.asdict(self.config.calibration)
             )
+            for sentence in report.coverage.warnings:
+                log.warning("%s: %s", dataset.name, sentence)
 
         settings = {"calibration": self.config.calibration, "data": dataset.fingerprint}
         outputs = [self.ranges, runtime.manifest_path(self.ranges)]

@@ -46,6 +46,18 @@ def test_the_manifest_says_what_the_ranges_were_made_from(small, scenes, tmp_pat
     assert len({image.sha256 for image in details.images.images}) == 4
     assert (report.images, report.tensors) == (4, len(read_ranges(out).amax))
     assert report.sha256 == sha256_file(out)
+    assert details.coverage == report.coverage
+
+
+def test_a_list_with_many_copies_is_refused_before_the_model_runs(small, scenes, tmp_path):
+    frames = scenes(groups=(8, 2))
+    copied = Unreadable(dataclasses.replace(frames, frames=(*frames.frames[:8], *frames.frames[:2])), broken=None)
+    with pytest.raises(
+        CalibrationError, match=r"2 of 10 calibration images are copies .*1/1_0 is 0/0_0, 1/1_1 is 0"
+    ):
+        calibrate(small, copied, out=tmp_path / "x.ranges")
+    assert len(copied.given) == 10
+    assert not (tmp_path / "x.ranges").exists()
 
 
 def test_the_same_inputs_give_the_same_bytes(small, scenes, tmp_path):
@@ -75,7 +87,7 @@ def test_an_unreadable_image_is_named_and_leaves_the_old_file_as_it_was(small, s
 def test_frames_are_let_go_while_others_come(small, scenes, tmp_path):
     dataset = Unreadable(scenes(groups=(9,)), broken=None)
     calibrate(small, dataset, out=tmp_path / "small.ranges")
-    assert len(dataset.given) == 9
+    assert len(dataset.given) == 2 * 9  # once to look at, once to calibrate on
     assert max(dataset.alive) <= 1
 
 
@@ -112,7 +124,7 @@ def test_several_methods_from_one_pass_write_what_each_would_alone(small, scenes
     dataset = Unreadable(scenes(groups=(6,)), broken=None)
     outs = files_by_method(tmp_path / "small.ranges", METHODS)
     reports = calibrate_each(small, dataset, outs)
-    assert len(dataset.given) == 6
+    assert len(dataset.given) == 2 * 6  # once to look at, once to calibrate on
     for method, report in reports.items():
         assert report.path.name == f"small_{method}.ranges"
         assert read_manifest(report.path, "ranges").details_as(RangesDetails).method == method

@@ -29,10 +29,13 @@ def quantized(scenes, tmp_path):
 
 @pytest.fixture
 def black_and_white(scenes):
-    """Two frames whose green is 1 on three of four pixels and 0 elsewhere, red on half of them, blue on all."""
+    """Two frames whose green is 1 on three of four pixels and 0 elsewhere, red on half of them, blue on all.
+
+    One is the other turned round, for copies are refused.
+    """
     frame = np.zeros((4, 4, 3), np.uint8)
     frame[:3, :, 1] = frame[:, :2, 0] = frame[..., 2] = 255
-    return dataclasses.replace(scenes(4, 4, groups=(2,)), frames=(frame, frame))
+    return dataclasses.replace(scenes(4, 4, groups=(2,)), frames=(frame, frame[::-1, ::-1].copy()))
 
 
 def constants(path):
