@@ -18,7 +18,11 @@ from .methods import Method
 from .placement import place
 from .ranges import Collector
 from .source import load_float_model
+from .state import load_state, save_state, state_key, state_path
 from .survey import Coverage, survey
+
+SAVE_EVERY = 16
+"""Images between two writings of the state, which take some hundredths of a second each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +93,9 @@ def calibrate_each(
 ) -> dict[Method, CalibrationReport]:
     """Collect ranges by several methods in one pass over the images, and write a file for each, see `calibrate`.
 
+    What was gathered is kept beside the first file (`<out>.state`), where a run that was killed goes on, and
+    removed at the end.
+
     Args:
         model: float32, as `export` writes it.
         dataset: of which images are chosen.
@@ -102,12 +109,31 @@ def calibrate_each(
     spec = onnx_spec(network, model)
     collector = Collector(network, spec, place(network), tuple(outs))
     images, coverage = survey(dataset, chosen)
-    for index in track(chosen, "calibrate"):
-        collector.add(fit(dataset[index].frame, spec))
     listed = ImageList(portable_name(dataset.name), dataset.split, seed, images)
     inputs = {"onnx": sha256_file(model), "images": listed.sha256}
+    state = state_path(next(iter(outs.values())))
+    run_images(dataset, chosen, collector, state, state_key(inputs["onnx"], listed.sha256, tuple(outs)))
     details = {method: RangesDetails(method, listed, coverage) for method in outs}
-    return {method: write_ranges(out, collector, details[method], inputs) for method, out in outs.items()}
+    reports = {method: write_ranges(out, collector, details[method], inputs) for method, out in outs.items()}
+    state.unlink(missing_ok=True)
+    return reports
+
+
+def run_images(dataset: Dataset, chosen: Sequence[int], collector: Collector, state: Path, key: str) -> None:
+    """Feed a collector the chosen images, but for those that a run that was killed had fed it already.
+
+    Args:
+        dataset: that the images are of.
+        chosen: their indices.
+        collector: which has seen nothing yet.
+        state: the file to go on from, which is written again after every `SAVE_EVERY` images.
+        key: of that file, see `state_key`.
+    """
+    done = load_state(state, key, collector)
+    for images, index in enumerate(track(chosen[done:], "calibrate"), start=done + 1):
+        collector.add(fit(dataset[index].frame, collector.spec))
+        if images % SAVE_EVERY == 0:
+            save_state(state, key, collector, images)
 
 
 def write_ranges(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,26 @@ class Collector:
             amax |= dict.fromkeys(sorted(group), max(amax[name] for name in group))
         # Any scale represents a tensor of zeros, but it has to be a positive number.
         return Ranges({name: amax[name] or 1.0 for name in self.placement.activations}, rule.calibrator)
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """All that was gathered, for `restore`: an array for each thing that a statistic keeps, a row a tensor."""
+        rows = [
+            {
+                f"{kind.__name__}.{field}": value
+                for kind, seen in kinds.items()
+                for field, value in vars(seen).items()
+            }
+            for kinds in self.statistics.values()
+        ]
+        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Go on from what `state` gave, in a collector of the same model and methods."""
+        for row, kinds in enumerate(self.statistics.values()):
+            for kind, seen in kinds.items():
+                for field in list(vars(seen)):
+                    value = state[f"{kind.__name__}.{field}"][row]
+                    setattr(seen, field, value.copy() if value.ndim else value.item())
 
     def _feed(self, frame: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         frames = frame[None]
