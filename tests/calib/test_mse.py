@@ -43,7 +43,7 @@ def test_the_optimum_for_laplacian_values_is_that_of_theory():
 @pytest.mark.parametrize("kind", ["laplace", "normal", "relu", "outlier"])
 def test_no_other_range_does_noticeably_better_on_the_values_themselves(seed, kind):
     rng = np.random.default_rng(seed)
-    values = rng.laplace(0, 1, 60_000) if kind == "laplace" else rng.normal(0, 2, 60_000)
+    values = rng.laplace(0, 1, 20_000) if kind == "laplace" else rng.normal(0, 2, 20_000)
     if kind == "relu":
         values = np.maximum(values, 0)
     if kind == "outlier":
@@ -52,7 +52,7 @@ def test_no_other_range_does_noticeably_better_on_the_values_themselves(seed, ki
     histogram = Histogram()
     histogram.add(values)
     largest = float(np.abs(values).max())
-    best = min(error_of(values, amax) for amax in np.linspace(0.05, 1, 400) * largest)
+    best = min(error_of(values, amax) for amax in np.linspace(0.05, 1, 150) * largest)
     assert error_of(values, histogram.amax(mse_threshold)) <= 1.02 * best
 
 
