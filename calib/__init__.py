@@ -18,6 +18,9 @@ from .equalise import equalise as equalise
 from .methods import METHODS as METHODS
 from .methods import Method as Method
 from .methods import parse_methods as parse_methods
+from .lint import Finding as Finding
+from .lint import LintReport as LintReport
+from .lint import lint as lint
 from .quantize import QuantizeReport as QuantizeReport
 from .quantize import quantize as quantize
 from .search import Layers as Layers

@@ -76,7 +76,7 @@ class Graph:
 
     def macs(self, node: NodeProto) -> int:
         """Multiply-accumulate operations of a node with weights, for one frame; open dimensions count as 1."""
-        weights: tuple[int, ...] = tuple(self.constants[node.input[1]].dims)
+        weights = [size or 1 for size in self.shape(node.input[1])]
         outputs = self.elements(node.output[0])
         if node.op_type == "Conv":
             return outputs * prod(weights[1:])

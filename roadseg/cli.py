@@ -289,6 +289,15 @@ def correct_bias(
 
 
 @app.command()
+def lint(model: Path, json: Json = False) -> None:
+    """Name every layer of an INT8 model that TensorRT will run with a float side, and why."""
+    from roadseg import calib
+
+    report = calib.lint(model)
+    emit(report if json else report.summary(), json)
+
+
+@app.command()
 def kernels(
     model: Path,
     compute_capability: Annotated[

@@ -46,6 +46,22 @@ def test_the_stranger_keeps_its_contract(made):
     )  # fmt: skip
 
 
+def test_lint_names_the_layers_with_a_float_side(roadseg, made):
+    printed = roadseg("lint", made / "m_int8.onnx", "--json").json
+    assert (printed["layers"], printed["int8_layers"]) == (10, 6)
+    assert [f["cause"] for f in printed["findings"] if f["side"] == "input"] == [
+        *2 * ["neither input nor weights are quantised; its map is a single position"],  # the squeezed vector
+        *2 * ["it resamples a map by a constant matrix in float"],  # pooling to 3x5
+    ]
+    shown = roadseg("lint", made / "m_int8.onnx")
+    assert (shown.code, shown.out) == (0, "")
+    assert all(finding["node"] in shown.err.replace("\n", " ") for finding in printed["findings"])
+
+
+def test_lint_asks_for_a_quantised_model(roadseg, made):
+    refused(roadseg("lint", made / "m.onnx"), 1, "nothing in it is quantised")
+
+
 @pytest.mark.parametrize(("name", "least"), [("m_fp16.onnx", 99.0), ("m_int8.onnx", 80.0)])
 def test_parity_prints_json_alone_and_its_budget_decides_the_exit_code(roadseg, made, stranger, name, least):
     command = ["parity", made / "m.onnx", made / name, "--data", f"folder:{stranger / 'data'}", "--json"]

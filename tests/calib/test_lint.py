@@ -1,0 +1,320 @@
+"""Quantised graphs made by hand, each with one fault, which the lint must name."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from roadseg.calib.lint import lint, lint_model
+from roadseg.calib.placement import place
+from roadseg.calib.qdq import insert_qdq
+from roadseg.calib.ranges import Collector
+from roadseg.runtime import ArtifactError, CalibrationError
+from roadseg.runtime.onnxfile import onnx_spec
+
+CONSTANTS = {
+    "s": np.array(0.1, np.float32),
+    "s2": np.array(0.2, np.float32),
+    "z": np.array(0, np.int8),
+    "four": np.full(4, 0.1, np.float32),
+    "w": np.ones((4, 4, 1, 1), np.int8),
+    "float_w": np.ones((4, 4, 1, 1), np.float32),
+    "sizes": np.array([1, 4, 16, 16], np.int64),
+}
+WEIGHTS = "wd = DequantizeLinear<axis=0>(w, four)"
+INPUT = "xq = QuantizeLinear(x, s, z) xd = DequantizeLinear(xq, s, z)"
+
+
+@pytest.fixture
+def findings(graph):
+    """What is found in a graph from `x` to `y`, as node, side and cause."""
+
+    def find(body, inputs="float[1,4,8,8] x", output="float[1,4,8,8] y", **constants):
+        model = graph(f"g ({inputs}) => ({output}) {{ {body} }}", **CONSTANTS, **constants)
+        return [(finding.node, finding.side, finding.cause) for finding in lint_model(model).findings]
+
+    return find
+
+
+def test_a_layer_in_int8_all_around_has_nothing_to_say(findings):
+    body = f"""{INPUT} {WEIGHTS}
+        conv = Conv(xd, wd)
+        norm = BatchNormalization(conv, four, four, four, four)
+        relu = Relu(norm)
+        rq = QuantizeLinear(relu, s, z)
+        y = DequantizeLinear(rq, s, z)"""
+    assert findings(body) == []
+
+
+def test_the_classifier_says_that_labels_need_its_float_result(findings):
+    assert findings(f"{INPUT} {WEIGHTS} y = Conv(xd, wd)") == [
+        ('Conv "y"', "output", 'its result is the output "y"'),
+    ]
+
+
+def test_a_layer_that_nobody_quantised_is_found(findings):
+    body = f"{INPUT} {WEIGHTS} first = Conv(xd, wd) fq = QuantizeLinear(first, s, z) y = Conv(x, float_w)"
+    assert findings(body, output="float[1,4,8,8] y, int8[1,4,8,8] fq")[-1] == (
+        'Conv "y"',
+        "input",
+        "neither its input nor its weights are quantised",
+    )
+
+
+def test_a_layer_of_one_position_is_told_from_one_that_was_forgotten(findings):
+    body = f"{INPUT} {WEIGHTS} mean = GlobalAveragePool(xd) y = Conv(mean, float_w)"
+    assert findings(body, output="float[1,4,1,1] y") == [
+        ('Conv "y"', "input", "neither input nor weights are quantised; its map is a single position"),
+    ]
+
+
+def test_weights_left_float_are_found(findings):
+    assert findings(f"{INPUT} y = Conv(xd, float_w)") == [
+        ('Conv "y"', "weights", "its input is quantised, its weights are float constants"),
+    ]
+
+
+def test_computed_weights_are_found(findings):
+    inputs = "float[1,4,8,8] x, float[4,4,1,1] k"
+    assert findings(f"{INPUT} y = Conv(xd, k)", inputs) == [
+        ('Conv "y"', "weights", "its input is quantised, its weights are computed, and not quantised"),
+    ]
+
+
+def test_an_input_left_float_is_found(findings):
+    assert findings(f"{WEIGHTS} a = Sigmoid(x) y = Conv(a, wd)") == [
+        ('Conv "y"', "input", "its weights are quantised, its input is not"),
+    ]
+
+
+def test_a_resize_between_a_pair_and_its_layer_is_named(findings):
+    body = f'{INPUT} {WEIGHTS} up = Resize<mode="nearest">(xd, , , sizes) relu = Relu(up) y = Conv(relu, wd)'
+    assert findings(body, output="float[1,4,16,16] y") == [
+        ('Conv "y"', "input", 'Resize "up" stands between its Q/DQ and it'),
+    ]
+
+
+def test_a_product_of_two_computed_maps_is_no_fault_of_its_weights(findings):
+    body = f"{INPUT} y = MatMul(x, x)"
+    assert findings(body) == [('MatMul "y"', "input", "both its factors are computed and float")]
+
+
+def test_pooling_by_a_matrix_is_told_even_where_its_map_is_quantised(findings):
+    body = f"{INPUT} y = MatMul(rows, xd)"
+    assert findings(body, output="float[1,4,2,8] y", rows=(2, 8)) == [
+        ('MatMul "y"', "input", "it resamples a map by a constant matrix in float"),
+    ]
+
+
+def test_scales_along_the_input_channels_are_found(findings):
+    body = f"{INPUT} wd = DequantizeLinear<axis=1>(w, four) y = Conv(xd, wd)"
+    assert findings(body)[0] == (
+        'Conv "y"',
+        "weights",
+        "its weights have a scale for each index of axis 1, its output channels are axis 0",
+    )
+
+
+def test_a_transposed_convolution_has_its_output_channels_second(findings):
+    body = f"{INPUT} wd = DequantizeLinear<axis=1>(w, four) y = ConvTranspose(xd, wd)"
+    assert [side for _, side, _ in findings(body)] == ["output"]
+
+
+def test_a_quantised_bias_is_found(findings):
+    body = f"{INPUT} {WEIGHTS} bd = DequantizeLinear(b, s, z) y = Conv(xd, wd, bd)"
+    assert findings(body, b=np.ones(4, np.int8))[0] == (
+        'Conv "y"',
+        "bias",
+        "its bias goes through DequantizeLinear",
+    )
+
+
+def test_readers_that_take_a_result_as_float_are_named(findings):
+    body = f"""{INPUT} {WEIGHTS}
+        conv = Conv(xd, wd)
+        relu = Relu(conv)
+        rq = QuantizeLinear(relu, s, z)
+        rd = DequantizeLinear(rq, s, z)
+        gate = Sigmoid(relu)
+        y = Mul(rd, gate)"""
+    assert findings(body) == [('Conv "conv"', "output", 'its result is too read as float by Sigmoid "gate"')]
+
+
+def test_a_result_with_two_scales_is_found(findings):
+    body = f"""{INPUT} {WEIGHTS}
+        conv = Conv(xd, wd)
+        aq = QuantizeLinear(conv, s, z) ad = DequantizeLinear(aq, s, z)
+        bq = QuantizeLinear(conv, s2, z) bd = DequantizeLinear(bq, s2, z)
+        y = Mul(ad, bd)"""
+    assert findings(body) == [('Conv "conv"', "output", 'its result "conv" is quantised with different scales')]
+
+
+def test_a_pair_between_convolution_and_activation_is_found(findings):
+    body = f"""{INPUT} {WEIGHTS}
+        conv = Conv(xd, wd)
+        cq = QuantizeLinear(conv, s, z) cd = DequantizeLinear(cq, s, z)
+        y = Relu(cd)"""
+    assert findings(body) == [
+        ('Conv "conv"', "output", 'its Q/DQ stands before Relu "y", which becomes a kernel of its own'),
+    ]
+
+
+RESIDUAL = f"""{INPUT} {WEIGHTS}
+    conv = Conv(xd, wd)
+    norm = BatchNormalization(conv, four, four, four, four)
+    nq = QuantizeLinear(norm, s, z) nd = DequantizeLinear(nq, s, z)
+    sum = Add({{}}, {{}})
+    relu = Relu(sum)
+    rq = QuantizeLinear(relu, s, z)
+    y = DequantizeLinear(rq, s, z)"""
+
+
+def test_a_residual_sum_with_one_quantised_side_is_right(findings):
+    body = RESIDUAL.format("norm", "xd").replace(
+        "nq = QuantizeLinear(norm, s, z) nd = DequantizeLinear(nq, s, z)", ""
+    )
+    assert findings(body) == []
+
+
+def test_a_residual_sum_with_both_sides_quantised_is_found(findings):
+    assert findings(RESIDUAL.format("nd", "xd")) == [
+        ('Add "sum"', "sum", 'both its inputs are quantised, so that Conv "conv" cannot take it in'),
+    ]
+
+
+def test_a_residual_sum_with_neither_side_quantised_is_found(findings):
+    body = RESIDUAL.format("norm", "x").replace(
+        "nq = QuantizeLinear(norm, s, z) nd = DequantizeLinear(nq, s, z)", ""
+    )
+    assert findings(body) == [
+        ('Add "sum"', "sum", 'neither of its inputs is quantised, so that Conv "conv" cannot take it in as INT8'),
+    ]
+
+
+CONCAT = f"""{INPUT}
+    aq = QuantizeLinear(a, {{0}}, z) ad = DequantizeLinear(aq, {{0}}, z)
+    both = Concat<axis=1>(xd, {{1}})
+    bq = QuantizeLinear(both, {{2}}, z)
+    y = DequantizeLinear(bq, {{2}}, z)"""
+TWO = ("float[1,4,8,8] x, float[1,4,8,8] a", "float[1,8,8,8] y")
+
+
+@pytest.mark.parametrize(("second", "behind", "scales"), [("s", "s2", 2), ("s2", "s", 2), ("s2", "s3", 3)])
+def test_a_concatenation_with_different_scales_is_found(findings, second, behind, scales):
+    cause = f"its inputs and its result have {scales} different scales, and each input is scaled anew"
+    body = CONCAT.format(second, "ad", behind)
+    assert findings(body, *TWO, s3=np.array(0.3, np.float32)) == [('Concat "both"', "concat", cause)]
+
+
+def test_scales_of_one_value_are_one_scale_whatever_their_names(findings):
+    assert findings(CONCAT.format("same", "ad", "s"), *TWO, same=np.array([0.1], np.float32)) == []
+
+
+def test_a_concatenation_with_a_float_input_is_found(findings):
+    assert findings(CONCAT.format("s", "a", "s"), *TWO) == [
+        ('Concat "both"', "concat", "1 of its 2 inputs are float: a"),
+    ]
+
+
+def test_a_zero_point_other_than_0_is_found(findings):
+    body = "q = QuantizeLinear(x, s, three) y = DequantizeLinear(q, s, three)"
+    cause = "its zero point is other than 0, or unsigned"
+    assert findings(body, three=np.array(3, np.int8)) == [
+        ('QuantizeLinear "q"', "pair", cause),
+        ('DequantizeLinear "y"', "pair", cause),
+    ]
+
+
+def test_unsigned_bytes_are_found(findings):
+    body = "q = QuantizeLinear(x, s) y = DequantizeLinear(q, s)"
+    assert findings(body) == [('QuantizeLinear "q"', "pair", "it gives uint8, for want of a zero point")]
+
+
+def test_a_scale_for_each_channel_of_an_activation_is_found(findings):
+    body = "q = QuantizeLinear<axis=1>(x, four, zeros) y = DequantizeLinear<axis=1>(q, four, zeros)"
+    cause = "a computed tensor has a scale for each channel"
+    assert findings(body, zeros=np.zeros(4, np.int8)) == [
+        ('QuantizeLinear "q"', "pair", cause),
+        ('DequantizeLinear "y"', "pair", cause),
+    ]
+
+
+def test_half_a_pair_is_found_on_both_sides(findings):
+    body = "q = QuantizeLinear(x, s, z) p = MaxPool<kernel_shape=[1,1]>(q) y = DequantizeLinear(p, s, z)"
+    assert findings(body) == [
+        ('QuantizeLinear "q"', "pair", 'MaxPool "p" reads its 8 bits without DequantizeLinear'),
+        ('DequantizeLinear "y"', "pair", 'it reads MaxPool "p" and not a QuantizeLinear'),
+    ]
+
+
+def test_the_share_is_of_multiplications(graph):
+    # 8x8 positions of 4x4 channels in INT8, 4x4 positions of 4x4 channels in float: 1024 to 256.
+    model = graph(
+        f"""g (float[1,4,8,8] x) => (float[1,4,4,4] y) {{
+            {INPUT} {WEIGHTS}
+            first = Conv(xd, wd)
+            y = Conv<strides=[2,2]>(first, float_w)
+        }}""",
+        **CONSTANTS,
+    )
+    report = lint_model(model)
+    assert (report.layers, report.int8_layers, report.mac_share) == (2, 1, 0.8)
+
+
+def test_weights_may_be_stored_as_float_behind_a_pair_of_their_own(findings):
+    body = f"""{INPUT}
+        wq = QuantizeLinear<axis=0>(float_w, four, zeros)
+        wd = DequantizeLinear<axis=0>(wq, four, zeros)
+        y = Conv(xd, wd)"""
+    assert [side for _, side, _ in findings(body, zeros=np.zeros(4, np.int8))] == ["output"]
+
+
+def test_a_model_with_nothing_quantised_is_refused(small):
+    with pytest.raises(CalibrationError, match=r"has no DequantizeLinear: nothing in it is quantised"):
+        lint(small)
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"engine")
+    with pytest.raises(ArtifactError, match="is not an ONNX model"):
+        lint(tmp_path / "m.onnx")
+
+
+@pytest.fixture(scope="module")
+def quantized(fastscnn, scenes):
+    """Fast-SCNN in INT8."""
+    model = onnx.load(fastscnn)
+    collector = Collector(model, onnx_spec(model, fastscnn), place(model), ["minmax"])
+    collector.add(scenes(96, 128).frames[0])
+    insert_qdq(model, collector.ranges("minmax"))
+    return model
+
+
+def copy_of(model):
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    return copied
+
+
+def test_of_fast_scnn_only_the_pooled_vector_is_float(quantized):
+    report = lint_model(copy_of(quantized))
+    floats = [finding.cause for finding in report.findings if finding.side != "output"]
+    assert floats == ["neither input nor weights are quantised; its map is a single position"]
+    assert (report.layers, report.int8_layers) == (45, 44)
+
+
+def test_spoilt_sums_and_a_spoilt_scale_of_fast_scnn_are_found(quantized):
+    sums = [node for node in quantized.graph.node if node.op_type == "Add" and "/dq" in "".join(node.input)]
+    assert len(sums) == 7  # six bottlenecks that skip, and the fusion
+    model = copy_of(quantized)
+    for node in model.graph.node:
+        if node.op_type == "Add":
+            for i, name in enumerate(node.input):
+                node.input[i] = name.removesuffix("/dq")
+    assert [f.side for f in lint_model(model).findings].count("sum") == len(sums)
+    model = copy_of(quantized)
+    concat = next(node for node in model.graph.node if node.op_type == "Concat")
+    scale = concat.input[0].removesuffix("/dq") + "/scale"
+    spoilt = next(tensor for tensor in model.graph.initializer if tensor.name == scale)
+    spoilt.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(spoilt) * np.float32(2), scale))
+    assert [f.side for f in lint_model(model).findings].count("concat") == 1
