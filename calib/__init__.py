@@ -21,6 +21,9 @@ from .methods import parse_methods as parse_methods
 from .lint import Finding as Finding
 from .lint import LintReport as LintReport
 from .lint import lint as lint
+from .overflow import Extreme as Extreme
+from .overflow import OverflowReport as OverflowReport
+from .overflow import overflow as overflow
 from .quantize import QuantizeReport as QuantizeReport
 from .quantize import quantize as quantize
 from .search import Layers as Layers

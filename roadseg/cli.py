@@ -298,6 +298,23 @@ def lint(model: Path, json: Json = False) -> None:
 
 
 @app.command()
+def overflow(
+    model: Path,
+    data: Data,
+    split: Split = "train",
+    count: Annotated[int, typer.Option(min=1, help="Images to take.")] = 16,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Name every tensor of an FP32 model that comes within a factor of 4 of the ends of FP16's range."""
+    from roadseg import calib
+    from roadseg.train import open_data
+
+    report = calib.overflow(model, open_data(data, split), count=count, seed=seed)
+    emit(report if json else report.summary(), json)
+
+
+@app.command()
 def kernels(
     model: Path,
     compute_capability: Annotated[

@@ -62,6 +62,15 @@ def test_lint_asks_for_a_quantised_model(roadseg, made):
     refused(roadseg("lint", made / "m.onnx"), 1, "nothing in it is quantised")
 
 
+def test_overflow_looks_at_the_tensors_of_a_float_model(roadseg, made, stranger):
+    data = ["--data", f"folder:{stranger / 'data'}", "--count", 2]
+    printed = roadseg("overflow", made / "m.onnx", *data, "--json").json
+    assert printed["images"] == 2
+    assert printed["tensors"] > 20
+    assert printed["near_overflow"] == []
+    refused(roadseg("overflow", made / "m_fp16.onnx", *data), 1, "is FP16 already")
+
+
 @pytest.mark.parametrize(("name", "least"), [("m_fp16.onnx", 99.0), ("m_int8.onnx", 80.0)])
 def test_parity_prints_json_alone_and_its_budget_decides_the_exit_code(roadseg, made, stranger, name, least):
     command = ["parity", made / "m.onnx", made / name, "--data", f"folder:{stranger / 'data'}", "--json"]
