@@ -5,12 +5,21 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from roadseg import engines
+from roadseg.calib.cache import Ranges
 from roadseg.calib.lint import lint, lint_model
 from roadseg.calib.placement import place
 from roadseg.calib.qdq import insert_qdq
 from roadseg.calib.ranges import Collector
-from roadseg.runtime import ArtifactError, CalibrationError
-from roadseg.runtime.onnxfile import onnx_spec
+from roadseg.runtime import ArtifactError, CalibrationError, ModelSpec
+from roadseg.runtime.onnxfile import (
+    PRECISION_KEY,
+    PROVENANCE_KEY,
+    SPEC_KEY,
+    onnx_spec,
+    save_onnx,
+    set_metadata,
+)
 
 CONSTANTS = {
     "s": np.array(0.1, np.float32),
@@ -318,3 +327,56 @@ def test_spoilt_sums_and_a_spoilt_scale_of_fast_scnn_are_found(quantized):
     spoilt = next(tensor for tensor in model.graph.initializer if tensor.name == scale)
     spoilt.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(spoilt) * np.float32(2), scale))
     assert [f.side for f in lint_model(model).findings].count("concat") == 1
+
+
+@pytest.fixture(scope="module")
+def zoo():
+    """A function that makes a network of the zoo an INT8 model of 128x256, with 1 for every range."""
+    import onnx_ir as ir
+    import torch
+
+    from roadseg.calib.graph import lift_constants
+    from roadseg.export.model import OPSET, passes
+    from roadseg.export.trace import trace
+    from roadseg.train import MODELS
+
+    def make(name: str) -> onnx.ModelProto:
+        torch.manual_seed(0)
+        net = MODELS[name]().eval()
+        spec = ModelSpec(name, 128, 256, align_corners=bool(getattr(net, "align_corners", False)))
+        traced = trace(net, spec, 1, OPSET)
+        for apply in passes(spec):
+            traced, _ = apply(traced)
+        model = ir.to_proto(traced)
+        lift_constants(model)
+        insert_qdq(model, Ranges(dict.fromkeys(place(model).activations, 1.0), "minmax"))
+        set_metadata(model, {SPEC_KEY: spec.to_json(), PROVENANCE_KEY: "{}", PRECISION_KEY: "int8"})
+        return model
+
+    return make
+
+
+SQUEEZED = "neither input nor weights are quantised; its map is a single position"
+FLOAT_LAYERS = {
+    "bisenetv2": ["/context/embed/0/Conv"],
+    "espnet": [],
+    # 1/64 of the frame is 2x4, of which pools with strides of 4 and 8 and that of the whole leave one position.
+    "ddrnet23_slim": [f"/context/scales/pooled/{i}/3/Conv" for i in (1, 2, 3)],
+}
+
+
+@pytest.mark.parametrize("name", FLOAT_LAYERS)
+def test_of_networks_of_the_zoo_only_single_positions_are_float_and_they_build(zoo, name, tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    save_onnx(tmp_path / "m.onnx", zoo(name))
+    findings = [finding for finding in lint(tmp_path / "m.onnx").findings if finding.side != "output"]
+    assert [(f.node, f.cause) for f in findings] == [(f'Conv "{node}"', SQUEEZED) for node in FLOAT_LAYERS[name]]
+    engines.build(tmp_path / "m.onnx", tmp_path / "m.plan", flavour="rtx", compute_capability="8.6")
+
+
+def test_products_of_two_computed_maps_are_the_float_ones_of_segformer(zoo):
+    # Eight blocks of attention with two products each: queries by keys, weights by values.
+    report = lint_model(zoo("segformer_b0"))
+    floats = [finding.cause for finding in report.findings if finding.side != "output"]
+    assert floats == 16 * ["both its factors are computed and float"]
+    assert report.layers - report.int8_layers == 16
