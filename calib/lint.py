@@ -6,6 +6,8 @@ that too. What it asks for is what TensorRT fuses (developer guide, "Working wit
 - A layer is an INT8 kernel if its data input and its weights come straight from DequantizeLinear.
 - Batch norm, residual sum and activation behind it belong to its kernel. A QuantizeLinear behind those makes the
   kernel write 8 bits; between them it parts the kernel.
+- Operators that commute with rounding, as pooling by maximum, do not part a pair from its layer: TensorRT moves Q
+  before them and DQ behind them.
 - Of the two inputs of a residual sum the one that a layer gives stays float, the other is quantised.
 - Concatenating is copying if inputs and output have one scale.
 
@@ -34,8 +36,10 @@ FOLDED = ("BatchNormalization", "Identity")
 """Operators that become part of the layer before them."""
 ACTIVATIONS = ("Relu", "Clip", "LeakyRelu")
 """Operators that a layer's kernel applies to its own result."""
-MOVING = ("Resize", "MaxPool", "AveragePool", "Transpose", "Reshape", "Slice", "Pad", "Concat", "DepthToSpace")
-"""Operators that move or average values, so that their result fits the scale of their input."""
+COMMUTING = ("MaxPool", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
+"""Operators that give the same whether their input is rounded or their result."""
+MOVING = ("Resize", "AveragePool", "Slice", "Pad", "Concat", "DepthToSpace")
+"""Others that move or average values, so that their result fits the scale of their input."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,16 +93,22 @@ def lint_model(model: onnx.ModelProto) -> LintReport:
     """Tell how the layers of a model in memory will run; weights in Constant nodes become initialisers."""
     lift_constants(model)
     graph = Graph(model)
-    macs = {node.output[0]: graph.macs(node) for node in graph.nodes if node.op_type in WEIGHTED}
-    int8 = {node.output[0] for node in graph.nodes if node.op_type in WEIGHTED and is_int8(graph, node)}
+    layers = [node for node in graph.nodes if node.op_type in WEIGHTED]
+    macs = {node.output[0]: _macs(graph, node) for node in layers}
+    int8 = {node.output[0] for node in layers if is_int8(graph, node)}
     findings = tuple(finding for node in graph.nodes for finding in _findings(graph, node, int8))
     share = sum(macs[name] for name in int8) / max(sum(macs.values()), 1)
     return LintReport(len(macs), len(int8), share, findings)
 
 
+def _macs(graph: Graph, node: NodeProto) -> int:
+    """Multiply-accumulate operations of a layer; 0 for products with a vector, or of shapes that are not known."""
+    return graph.macs(node) if len(graph.shape(node.input[1])) > 1 else 0
+
+
 def is_int8(graph: Graph, node: NodeProto) -> bool:
     """Whether both factors of a layer come straight from DequantizeLinear."""
-    return all(_dequantizer(graph, name) is not None for name in node.input[:2])
+    return _data_pair(graph, node) is not None and _dequantizer(graph, node.input[1]) is not None
 
 
 def _findings(graph: Graph, node: NodeProto, int8: set[str]) -> Iterator[Finding]:
@@ -117,7 +127,7 @@ def _findings(graph: Graph, node: NodeProto, int8: set[str]) -> Iterator[Finding
 
 def _factor_findings(graph: Graph, node: NodeProto) -> Iterator[Finding]:
     """Whether a layer's data and weights are quantised, and along the right axis."""
-    data, weights = (_dequantizer(graph, name) for name in node.input[:2])
+    data, weights = _data_pair(graph, node), _dequantizer(graph, node.input[1])
     constant = [_is_constant(graph, name) for name in node.input[:2]]
     if data is None and (weights is None or constant[0]):
         yield Finding(title(node), "input", *_why_float(graph, node, constant))
@@ -153,7 +163,7 @@ def _why_float(graph: Graph, node: NodeProto, constant: list[bool]) -> tuple[str
 def _what_parts(graph: Graph, tensor: str) -> tuple[str, str]:
     """Cause and remedy for a layer whose weights are quantised and whose input is not."""
     nearest = node = graph.producer.get(tensor)
-    while node is not None and (node.op_type in FOLDED + ACTIVATIONS + MOVING):
+    while node is not None and node.op_type in (*FOLDED, *ACTIVATIONS, *COMMUTING, *MOVING):
         if any(_dequantizer(graph, name) for name in node.input):
             assert nearest is not None
             return f"{title(node)} stands between its Q/DQ and it", f"quantise again behind {title(nearest)}"
@@ -173,26 +183,40 @@ def _output_findings(graph: Graph, node: NodeProto) -> Iterator[Finding]:
         cause = f"its Q/DQ stands before {title(activation)}, which becomes a kernel of its own"
         yield Finding(title(node), "output", cause, f"quantise behind {title(activation)} only")
     tensor = kernel_end(graph, node.output[0])
-    readers = [reader for reader in graph.consumers[tensor] if reader.op_type != "QuantizeLinear"]
+    everyone = list(_readers(graph, tensor))
+    readers = [reader for reader in everyone if reader.op_type != "QuantizeLinear"]
     if tensor in graph.outputs:
         yield Finding(title(node), "output", f'its result is the output "{tensor}"', "nothing to do")
     elif readers:
-        too = "too " if len(readers) < len(graph.consumers[tensor]) else ""
-        cause = f"its result is {too}read as float by {', '.join(title(reader) for reader in readers)}"
-        yield Finding(title(node), "output", cause, _output_remedy(readers, bool(too)))
-    elif len({_scale(graph, reader.input[1]) for reader in graph.consumers[tensor]}) > 1:
+        too = "too " if len(readers) < len(everyone) else ""
+        cause = f"its result is read as float {too}by {', '.join(dict.fromkeys(map(title, readers)))}"
+        yield Finding(title(node), "output", cause, _output_remedy(graph, readers, bool(too)))
+    elif len({_scale(graph, reader.input[1]) for reader in everyone}) > 1:
         cause = f'its result "{tensor}" is quantised with different scales'
         yield Finding(title(node), "output", cause, "quantise it once, and let all readers share the 8 bits")
 
 
-def _output_remedy(readers: list[NodeProto], also_quantized: bool) -> str:
+def _readers(graph: Graph, tensor: str) -> Iterator[NodeProto]:
+    """Who reads a tensor, behind operators that commute with rounding."""
+    for reader in graph.consumers[tensor]:
+        if reader.op_type in COMMUTING and reader.output[0] not in graph.outputs:
+            yield from _readers(graph, reader.output[0])
+        else:
+            yield reader
+
+
+def _output_remedy(graph: Graph, readers: list[NodeProto], also_quantized: bool) -> str:
     if also_quantized:
         return "let them read it behind the Q/DQ"
-    if all(reader.op_type in MOVING for reader in readers):
-        return (
-            "quantise it before them too, with the scale they are quantised with behind, so that 8 bits are moved"
-        )
+    if all(reader.op_type in MOVING and _is_quantized(graph, reader.output[0]) for reader in readers):
+        return "if their time matters, quantise in front of them too, with the scale that follows them"
     return "nothing, unless the time of what follows matters"
+
+
+def _is_quantized(graph: Graph, tensor: str) -> bool:
+    """Whether a tensor is read as 8 bits by whoever reads it."""
+    readers = list(_readers(graph, tensor))
+    return bool(readers) and all(reader.op_type == "QuantizeLinear" for reader in readers)
 
 
 def kernel_end(graph: Graph, tensor: str, active: bool = False) -> str:
@@ -294,6 +318,14 @@ def _pair_findings(graph: Graph, node: NodeProto) -> Iterator[Finding]:
     elif (source := graph.producer.get(node.input[0])) is not None and source.op_type != "QuantizeLinear":
         cause = f"it reads {title(source)} and not a QuantizeLinear"
         yield Finding(title(node), "pair", cause, "put both halves of the pair on the same tensor")
+
+
+def _data_pair(graph: Graph, node: NodeProto) -> NodeProto | None:
+    """The DequantizeLinear of a layer's data, in front of operators that commute with rounding."""
+    source = graph.producer.get(node.input[0])
+    while source is not None and source.op_type in COMMUTING:
+        source = graph.producer.get(source.input[0])
+    return source if source is not None and source.op_type == "DequantizeLinear" else None
 
 
 def _dequantizer(graph: Graph, tensor: str) -> NodeProto | None:

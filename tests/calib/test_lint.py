@@ -103,6 +103,24 @@ def test_a_resize_between_a_pair_and_its_layer_is_named(findings):
     ]
 
 
+def test_pooling_by_maximum_parts_neither_a_layer_from_its_input_nor_from_its_output(findings):
+    body = f"""{INPUT} {WEIGHTS}
+        top = MaxPool<kernel_shape=[2,2], strides=[2,2]>(xd)
+        conv = Conv(top, wd)
+        turned = Transpose<perm=[0,2,3,1]>(conv)
+        tq = QuantizeLinear(turned, s, z)
+        y = DequantizeLinear(tq, s, z)"""
+    assert findings(body, output="float[1,4,4,4] y") == []
+
+
+def test_readers_behind_a_pool_count(findings):
+    body = f"""{INPUT} {WEIGHTS}
+        conv = Conv(xd, wd)
+        top = MaxPool<kernel_shape=[1,1]>(conv)
+        y = Sigmoid(top)"""
+    assert findings(body) == [('Conv "conv"', "output", 'its result is read as float by Sigmoid "y"')]
+
+
 def test_a_product_of_two_computed_maps_is_no_fault_of_its_weights(findings):
     body = f"{INPUT} y = MatMul(x, x)"
     assert findings(body) == [('MatMul "y"', "input", "both its factors are computed and float")]
@@ -146,7 +164,22 @@ def test_readers_that_take_a_result_as_float_are_named(findings):
         rd = DequantizeLinear(rq, s, z)
         gate = Sigmoid(relu)
         y = Mul(rd, gate)"""
-    assert findings(body) == [('Conv "conv"', "output", 'its result is too read as float by Sigmoid "gate"')]
+    assert findings(body) == [('Conv "conv"', "output", 'its result is read as float too by Sigmoid "gate"')]
+
+
+@pytest.mark.parametrize(
+    ("behind", "remedy"),
+    [
+        ("q = QuantizeLinear(up, s, z) y = DequantizeLinear(q, s, z)", "quantise in front of them too"),
+        ("y = Sigmoid(up)", "nothing"),
+    ],
+)
+def test_8_bits_in_front_of_a_resize_are_advised_only_where_8_bits_follow_it(graph, behind, remedy):
+    body = f'{INPUT} {WEIGHTS} conv = Conv(xd, wd) up = Resize<mode="nearest">(conv, , , sizes) {behind}'
+    model = graph(f"g (float[1,4,8,8] x) => (float[1,4,16,16] y) {{ {body} }}", **CONSTANTS)
+    (finding,) = lint_model(model).findings
+    assert finding.cause == 'its result is read as float by Resize "up"'
+    assert remedy in finding.remedy
 
 
 def test_a_result_with_two_scales_is_found(findings):
@@ -268,6 +301,12 @@ def test_the_share_is_of_multiplications(graph):
     )
     report = lint_model(model)
     assert (report.layers, report.int8_layers, report.mac_share) == (2, 1, 0.8)
+
+
+def test_a_product_with_a_vector_is_a_layer_without_weight(graph):
+    text = f"g (float[1,4,8,8] x, float[8] v) => (float[1,4,8] y) {{ {INPUT} y = MatMul(xd, v) }}"
+    report = lint_model(graph(text, **CONSTANTS))
+    assert (report.layers, report.int8_layers, report.mac_share) == (1, 0, 0.0)
 
 
 def test_weights_may_be_stored_as_float_behind_a_pair_of_their_own(findings):
