@@ -129,16 +129,15 @@ def _factor_findings(graph: Graph, node: NodeProto) -> Iterator[Finding]:
     """Whether a layer's data and weights are quantised, and along the right axis."""
     data, weights = _data_pair(graph, node), _dequantizer(graph, node.input[1])
     constant = [_is_constant(graph, name) for name in node.input[:2]]
-    if data is None and (weights is None or constant[0]):
+    if not any(constant):
+        yield from _product_findings(node, data, weights)
+    elif data is None and (weights is None or constant[0]):
         yield Finding(title(node), "input", *_why_float(graph, node, constant))
     elif data is None:
         yield Finding(title(node), "input", *_what_parts(graph, node.input[0]))
     elif weights is None:
-        kind = "float constants" if constant[1] else "computed, and not quantised"
-        remedy = (
-            "store them as int8 behind a DequantizeLinear" if constant[1] else "quantise them, or leave its input"
-        )
-        yield Finding(title(node), "weights", f"its input is quantised, its weights are {kind}", remedy)
+        cause = "its input is quantised, its weights are not"
+        yield Finding(title(node), "weights", cause, "store them as int8 behind a DequantizeLinear")
     elif constant[1] and not _is_scalar(graph, weights.input[1]):
         axis, expected = _axis(graph, weights), _channel_axis(graph, node)
         if axis != expected:
@@ -148,15 +147,23 @@ def _factor_findings(graph: Graph, node: NodeProto) -> Iterator[Finding]:
             yield Finding(title(node), "weights", cause, "take the scales along the output channels")
 
 
+def _product_findings(node: NodeProto, data: NodeProto | None, weights: NodeProto | None) -> Iterator[Finding]:
+    """Whether both factors of a layer without constants are quantised."""
+    if data is None or weights is None:
+        float_ones = "float" if data is None and weights is None else "one of them is float"
+        cause = f"both its factors are computed, and {float_ones}"
+        yield Finding(title(node), "input", cause, "quantise both if its time matters")
+
+
 def _why_float(graph: Graph, node: NodeProto, constant: list[bool]) -> tuple[str, str]:
     """Cause and remedy for a layer that is float altogether."""
     positions = graph.shape(node.output[0])[2:]
-    if not any(constant):
-        return "both its factors are computed and float", "quantise both if its time matters"
     if node.op_type in ("Conv", "ConvTranspose") and positions and all(size == 1 for size in positions):
         return "neither input nor weights are quantised; its map is a single position", "nothing is lost"
     if constant[0] or (node.op_type == "MatMul" and len(graph.shape(node.output[0])) > 3):
         return "it resamples a map by a constant matrix in float", "nothing, unless its time matters"
+    if node.op_type == "MatMul" and len(graph.shape(node.input[1])) > 2:
+        return "it multiplies by a batch of constant matrices in float", "nothing, unless its time matters"
     return "neither its input nor its weights are quantised", "quantise both, or accept it in float"
 
 

@@ -79,14 +79,14 @@ def test_a_layer_of_one_position_is_told_from_one_that_was_forgotten(findings):
 
 def test_weights_left_float_are_found(findings):
     assert findings(f"{INPUT} y = Conv(xd, float_w)") == [
-        ('Conv "y"', "weights", "its input is quantised, its weights are float constants"),
+        ('Conv "y"', "weights", "its input is quantised, its weights are not"),
     ]
 
 
 def test_computed_weights_are_found(findings):
     inputs = "float[1,4,8,8] x, float[4,4,1,1] k"
     assert findings(f"{INPUT} y = Conv(xd, k)", inputs) == [
-        ('Conv "y"', "weights", "its input is quantised, its weights are computed, and not quantised"),
+        ('Conv "y"', "input", "both its factors are computed, and one of them is float"),
     ]
 
 
@@ -123,13 +123,20 @@ def test_readers_behind_a_pool_count(findings):
 
 def test_a_product_of_two_computed_maps_is_no_fault_of_its_weights(findings):
     body = f"{INPUT} y = MatMul(x, x)"
-    assert findings(body) == [('MatMul "y"', "input", "both its factors are computed and float")]
+    assert findings(body) == [('MatMul "y"', "input", "both its factors are computed, and float")]
 
 
 def test_pooling_by_a_matrix_is_told_even_where_its_map_is_quantised(findings):
     body = f"{INPUT} y = MatMul(rows, xd)"
     assert findings(body, output="float[1,4,2,8] y", rows=(2, 8)) == [
         ('MatMul "y"', "input", "it resamples a map by a constant matrix in float"),
+    ]
+
+
+def test_a_batch_of_constant_matrices_is_told_from_a_layer_that_was_forgotten(findings):
+    body = f"{INPUT} first = Sigmoid(xd) y = MatMul(first, bases)"
+    assert findings(body, "float[4,8,8] x", "float[4,8,3] y", bases=(1, 8, 3)) == [
+        ('MatMul "y"', "input", "it multiplies by a batch of constant matrices in float"),
     ]
 
 
@@ -417,5 +424,5 @@ def test_products_of_two_computed_maps_are_the_float_ones_of_segformer(zoo):
     # Eight blocks of attention with two products each: queries by keys, weights by values.
     report = lint_model(zoo("segformer_b0"))
     floats = [finding.cause for finding in report.findings if finding.side != "output"]
-    assert floats == 16 * ["both its factors are computed and float"]
+    assert floats == 16 * ["both its factors are computed, and float"]
     assert report.layers - report.int8_layers == 16
