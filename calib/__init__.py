@@ -15,12 +15,12 @@ from .correct_bias import BiasReport as BiasReport
 from .correct_bias import correct_bias as correct_bias
 from .equalise import EqualiseReport as EqualiseReport
 from .equalise import equalise as equalise
-from .methods import METHODS as METHODS
-from .methods import Method as Method
-from .methods import parse_methods as parse_methods
 from .lint import Finding as Finding
 from .lint import LintReport as LintReport
 from .lint import lint as lint
+from .methods import METHODS as METHODS
+from .methods import Method as Method
+from .methods import parse_methods as parse_methods
 from .overflow import Extreme as Extreme
 from .overflow import OverflowReport as OverflowReport
 from .overflow import overflow as overflow
