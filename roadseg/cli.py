@@ -255,6 +255,8 @@ def quantize(
     from roadseg.train import open_data
 
     if budget is None:
+        if data is not None or count is not None:
+            raise UsageError("--data and --count are what a --budget is measured on; give one, or leave them out.")
         kept = read_settings(layers, calib.Layers).kept if layers else ()
         emit(calib.quantize(model, precision.value, ranges=ranges, out=out, kept=kept), json)
         return

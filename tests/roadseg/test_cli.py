@@ -62,6 +62,24 @@ def test_lint_asks_for_a_quantised_model(roadseg, made):
     refused(roadseg("lint", made / "m.onnx"), 1, "nothing in it is quantised")
 
 
+def test_a_budget_finds_layers_that_can_be_given_again(roadseg, made, stranger, tmp_path):
+    quantize = ["quantize", made / "m.onnx", "--precision", "int8", "--ranges", made / "m.ranges"]
+    data = ["--data", f"folder:{stranger / 'data'}", "--count", 2]
+    found = roadseg(*quantize, *data, "--budget", 100, "--out", tmp_path / "int8.onnx", "--json").json
+    assert found["frames"] == 2
+    assert found["kept"] == {}
+    layers = tmp_path / "int8.layers.toml"
+    again = roadseg(*quantize, "--layers", layers, "--out", tmp_path / "again.onnx", "--json").json
+    assert again["sha256"] == found["sha256"]
+    refused(roadseg(*quantize, *data, "--out", tmp_path / "no.onnx"), 2, "--data and --count are what a --budget")
+    refused(roadseg(*quantize, "--budget", 1, "--out", tmp_path / "no.onnx"), 2, "it needs --ranges, and --data")
+    layers.write_text('kept = ["/nowhere"]')
+    refused(
+        roadseg(*quantize, "--layers", layers, "--out", tmp_path / "no.onnx"), 1, "no layer '/nowhere' that could"
+    )
+    assert not (tmp_path / "no.onnx").exists()
+
+
 def test_overflow_looks_at_the_tensors_of_a_float_model(roadseg, made, stranger):
     data = ["--data", f"folder:{stranger / 'data'}", "--count", 2]
     printed = roadseg("overflow", made / "m.onnx", *data, "--json").json
