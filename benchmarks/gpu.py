@@ -1,11 +1,12 @@
-"""What an NVIDIA GPU shows that a CPU cannot: one command, no network, under ten minutes.
+"""What an NVIDIA GPU shows that a CPU cannot: one command, no network; it begins nothing after --minutes.
 
 Run: python -m benchmarks.gpu --out benchmarks/results/DEVICE [--data DATA] [--minutes 9] [--only SECTION ...]
 
 It measures what this GPU can do (`ceilings`), whether TensorRT-RTX builds and runs here (`tensorrt_rtx`), every
 operator's kernel beside its definition in PyTorch, eager and compiled (`kernels`), and networks at 1024x2048 in
-PyTorch (`networks`). gpu.json has every sample with its conditions, and what was left out and why; README.md has
-the medians as tables. What takes long to compile is compiled by several processes before anything is timed.
+PyTorch and ONNX Runtime (`networks`). gpu.json has every sample with its conditions, and what was left out and
+why; README.md has the medians as tables. What takes long to compile is compiled by several processes before
+anything is timed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from roadseg import engines
-from roadseg.calib import quantize
+from roadseg.calib import calibrate, quantize
 from roadseg.engines.model import read_model
 from roadseg.engines.network import Network
 from roadseg.export import convert
@@ -49,7 +50,7 @@ from roadseg.export.ops import (
     Op,
 )
 from roadseg.export.ops.costs import kernel_cost
-from roadseg.runtime import EngineError, ModelSpec
+from roadseg.runtime import EngineError, ModelSpec, Segmenter
 from roadseg.runtime.backends.torch import FrameNet, Normalise
 from roadseg.runtime.cuda import find_gpu
 from roadseg.runtime.onnxfile import PRECISION_KEY, PROVENANCE_KEY, SPEC_KEY, save_onnx, set_metadata
@@ -69,6 +70,7 @@ COLD_BYTES = 150e6
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 EXACT = {"FramePreprocess", "MaxPoolIndices", "MaxUnpool2d", "PSAMask", "UpsampleArgmax"}
 """Operators whose kernels answer to the bit as their references do."""
+PRECISIONS = ("fp32", "fp16", "int8")
 NETWORKS = ("fastscnn", "bisenet_r18", "deeplabv3plus_r50", "galdnet_r50")
 PACKAGES = ("torch", "triton", "tensorrt_rtx", "onnx", "onnxruntime", "numpy", "pycuda")
 DATA_RATE, FP16_RATE, FP32_RATE = "copy GB/s", "FP16 product TFLOP/s", "FP32 product TFLOP/s"
@@ -88,16 +90,17 @@ class Study:
         left = self._deadline - time.monotonic()
         print(f"{left:4.0f} s left: {what}", file=sys.stderr, flush=True)
         if left < 0:
-            self._leave_out(what, "no time was left")
+            self.leave_out(what, "no time was left")
             return
         try:
             self.found.setdefault(section, []).append(measure())
         except Exception as error:  # whatever a library says of one row, the others are still worth having
-            self._leave_out(what, f"{type(error).__name__}: {error}")
+            self.leave_out(what, f"{type(error).__name__}: {error}")
         torch.cuda.empty_cache()
         self.write()
 
-    def _leave_out(self, what: str, why: str) -> None:
+    def leave_out(self, what: str, why: str) -> None:
+        """Say what is missing, and why."""
         self.found.setdefault("left_out", []).append({"what": what, "why": " ".join(why.split())[:1000]})
 
     def write(self) -> None:
@@ -209,12 +212,12 @@ def measure_ceilings() -> Row:
     return {"rates": rates, "samples": samples}
 
 
-def arguments_of(op: Op, meta: Sequence[Any]) -> list[Any]:
-    """Random values of the given shapes, on the GPU."""
-    generator = torch.Generator(DEVICE).manual_seed(0)
+def arguments_of(op: Op, meta: Sequence[Any], device: str = DEVICE) -> list[Any]:
+    """Random values of the given shapes, on the GPU unless somewhere else."""
+    generator = torch.Generator(device).manual_seed(0)
     args = [value_for(x, generator) if isinstance(x, Tensor) else x for x in meta]
     if op is MAX_UNPOOL:
-        pooled = torch.randn(*args[0].shape[:2], *args[2], generator=generator, device=DEVICE)
+        pooled = torch.randn(*args[0].shape[:2], *args[2], generator=generator, device=device)
         args[1] = MAX_POOL_INDICES(pooled, *args[3:])
     return args
 
@@ -222,8 +225,8 @@ def arguments_of(op: Op, meta: Sequence[Any]) -> list[Any]:
 def value_for(x: Tensor, generator: torch.Generator) -> Tensor:
     """A tensor of the same shape and type."""
     if x.is_floating_point():
-        return torch.randn(x.shape, generator=generator, device=DEVICE).to(x.dtype)
-    return torch.randint(256, x.shape, generator=generator, device=DEVICE).to(x.dtype)
+        return torch.randn(x.shape, generator=generator, device=generator.device).to(x.dtype)
+    return torch.randint(256, x.shape, generator=generator, device=generator.device).to(x.dtype)
 
 
 def cold(args: Sequence[Any]) -> list[list[Any]]:
@@ -321,7 +324,7 @@ def network(name: str, data: str) -> tuple[FrameNet, ModelSpec, npt.NDArray[np.u
 
 def on_gpu(model: FrameNet, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
     """Frames to labels on the GPU: the network in `dtype`, the logits in it as well."""
-    model = model.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(DEVICE, memory_format=torch.channels_last)
     if dtype == torch.float32:
         return model
     model.logits.net.half()
@@ -382,20 +385,21 @@ def clock(run: Callable[[], object]) -> list[float]:
     return samples[5:]
 
 
-def measure_tensorrt_rtx(data: str, precision: Literal["fp32", "fp16"], target: str | None) -> Row:
+def measure_tensorrt_rtx(name: str, data: str, precision: str, target: str | None) -> Row:
     """Whether an engine can be built here and opened, with TensorRT-RTX's own words where it cannot.
 
     Args:
+        name: of the network.
         data: of the frames.
         precision: of the model.
         target: member of TensorRT-RTX's ComputeCapability; None builds for all it can.
     """
     import tensorrt_rtx
 
-    row: Row = {"network": "fastscnn", "precision": precision, "built_for": target or "any since 8.0"}
+    row: Row = {"network": name, "precision": precision, "built_for": target or "any since 8.0"}
     with tempfile.TemporaryDirectory() as folder:
         onnx_file = Path(folder) / "model.onnx"
-        onnx_file.write_bytes(typed_model(data, precision))
+        onnx_file.write_bytes(typed_model(name, data, precision))
         builder = Network(tensorrt_rtx, FLAVOURS["rtx"], read_model(onnx_file))
         if target:
             builder.config.num_compute_capabilities = 1
@@ -407,38 +411,60 @@ def measure_tensorrt_rtx(data: str, precision: Literal["fp32", "fp16"], target: 
         row["opened"] = bool(plan) and runtime.deserialize_cuda_engine(bytes(plan)) is not None
         row["said"] = builder.logger.take()
         if row["opened"]:
-            row |= run_plan(onnx_file, target, data)
+            compute_capability = {"CURRENT": find_gpu().compute_capability, "SM80": "8.0"}.get(target or "")
+            file = onnx_file.with_suffix(".plan")
+            engines.build(onnx_file, file, flavour="rtx", compute_capability=compute_capability)
+            row |= measure_segmenter(Segmenter.open(file), name, data)
     return row
 
 
+def measure_onnxruntime(name: str, data: str, precision: str) -> Row:
+    """A model in ONNX Runtime on the GPU.
+
+    Raises:
+        EngineError: if ONNX Runtime's build has no CUDA.
+    """
+    import onnxruntime
+
+    offered = onnxruntime.get_available_providers()
+    if "CUDAExecutionProvider" not in offered:
+        raise EngineError(f"onnxruntime {onnxruntime.__version__} offers {', '.join(offered)} here.")
+    with tempfile.TemporaryDirectory() as folder:
+        onnx_file = Path(folder) / "model.onnx"
+        onnx_file.write_bytes(typed_model(name, data, precision))
+        segmenter = Segmenter.open(onnx_file)
+        if "CUDA" not in segmenter.backend.name:
+            raise EngineError(f"onnxruntime {onnxruntime.__version__} offers CUDA and falls back to the CPU here.")
+        found = measure_segmenter(segmenter, name, data)
+    return {"network": name, "precision": precision, "by": segmenter.backend.name} | found
+
+
+def measure_segmenter(segmenter: Segmenter, name: str, data: str) -> Row:
+    """Latency from host to host, and the share of labels that are those of PyTorch in FP32."""
+    model, _, frames = network(name, data)
+    with torch.inference_mode():
+        reference = on_gpu(model, torch.float32)(torch.from_numpy(frames).to(DEVICE)).cpu().numpy()
+    return {
+        "agreement_with_fp32": float((segmenter.segment_batch(frames) == reference).mean()),
+        "host_to_host": {"samples_ms": clock(lambda: segmenter.segment_batch(frames))},
+    }
+
+
 @functools.cache
-def typed_model(data: str, precision: Literal["fp32", "fp16"]) -> bytes:
-    """The ONNX model of Fast-SCNN, without comparing it with PyTorch."""
-    model, spec, _ = network("fastscnn", data)
+def typed_model(name: str, data: str, precision: str) -> bytes:
+    """The ONNX model of a network, without comparing it with PyTorch; INT8 has the ranges of two frames."""
+    model, spec, _ = network(name, data)
     proto = convert(model.logits.net, spec, 1)
     set_metadata(proto, {SPEC_KEY: spec.to_json(), PROVENANCE_KEY: "{}", PRECISION_KEY: "fp32"})
     with tempfile.TemporaryDirectory() as folder:
-        path, typed = Path(folder) / "model.onnx", Path(folder) / "typed.onnx"
+        path, typed, ranges = (Path(folder) / file for file in ("model.onnx", "typed.onnx", "model.ranges"))
         save_onnx(path, proto)
         if precision == "fp16":
             quantize(path, "fp16", out=typed)
-        return (typed if precision == "fp16" else path).read_bytes()
-
-
-def run_plan(onnx_file: Path, target: str | None, data: str) -> Row:
-    """Latency of an engine from host to host, and the share of its labels that are those of PyTorch in FP32."""
-    from roadseg.runtime.backends.tensorrt_rtx import TensorRTRTXBackend
-
-    plan = onnx_file.with_suffix(".plan")
-    compute_capability = f"{target[2:-1]}.{target[-1]}" if target and target.startswith("SM") else None
-    engines.build(onnx_file, plan, flavour="rtx", compute_capability=compute_capability)
-    backend = TensorRTRTXBackend(plan)
-    model, _, frames = network("fastscnn", data)
-    reference = model(torch.from_numpy(frames)).numpy()
-    return {
-        "agreement": float((backend(frames) == reference).mean()),
-        "host_to_host": {"samples_ms": clock(lambda: backend(frames))},
-    }
+        if precision == "int8":
+            calibrate(path, open_data(data, "val"), out=ranges, count=2, method="minmax", force=True)
+            quantize(path, "int8", out=typed, ranges=ranges)
+        return (path if precision == "fp32" else typed).read_bytes()
 
 
 def compile_apart(processes: int, data: str) -> None:
@@ -504,7 +530,9 @@ def page(found: Row) -> str:
             f"reach {rates[FP16_RATE]:.0f} TFLOP/s in FP16 and {rates[FP32_RATE]:.1f} in FP32."
         )
     parts += [
-        text for section in (rtx_table, kernel_table, network_table, left_out_table) if (text := section(found))
+        text
+        for section in (rtx_table, kernel_table, network_table, onnxruntime_table, left_out_table)
+        if (text := section(found))
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -517,12 +545,19 @@ def rtx_table(found: Row) -> str:
             row["built_for"],
             f"{row['build_s']:.2f}",
             f"{row['plan_bytes'] / 1e6:.1f}",
-            "opened" if row["opened"] else "refused: " + " ".join(row["said"]).replace("|", "/"),
+            rtx_answer(row),
         )
         for row in found.get("tensorrt_rtx", [])
     ]
     heads = ("network", "built for", "build s", "plan MB", "TensorRT-RTX's answer")
     return "## TensorRT-RTX\n\n" + table(heads, rows) if rows else ""
+
+
+def rtx_answer(row: Row) -> str:
+    """What became of an engine when it was opened."""
+    if row["opened"]:
+        return f"opened; {percentiles(row['host_to_host'])} ms from host to host"
+    return "refused: " + " ".join(row["said"]).replace("|", "/")
 
 
 def kernel_table(found: Row) -> str:
@@ -579,6 +614,16 @@ def network_table(found: Row) -> str:
     return f"## Networks in PyTorch\n\n{about}\n\n{table(heads, rows)}" if rows else ""
 
 
+def onnxruntime_table(found: Row) -> str:
+    """Networks in ONNX Runtime."""
+    rows = [
+        (row["network"], row["by"], percentiles(row["host_to_host"]), f"{row['agreement_with_fp32']:.5f}")
+        for row in found.get("onnxruntime", [])
+    ]
+    heads = ("network", "by", "host to host ms", "agreement with PyTorch FP32")
+    return "## Networks in ONNX Runtime\n\n" + table(heads, rows) if rows else ""
+
+
 def percentiles(timed: Row) -> str:
     """Median and 99th percentile."""
     return " / ".join(f"{np.percentile(timed['samples_ms'], share):.2f}" for share in (50, 99))
@@ -594,9 +639,7 @@ def run(study: Study, data: str, only: Sequence[str]) -> None:
     """Measure everything, the most telling first."""
     attempt = study.attempt
     if "tensorrt_rtx" in only:
-        for precision, target in itertools.product(("fp32", "fp16"), ("CURRENT", "SM80", None)):
-            what = f"TensorRT-RTX, {precision}, for {target}"
-            attempt("tensorrt_rtx", what, functools.partial(measure_tensorrt_rtx, data, precision, target))
+        run_tensorrt_rtx(study, data)
     attempt("ceilings", "ceilings", measure_ceilings)
     rates = study.found["ceilings"][0]["rates"]
     if "kernels" in only:
@@ -609,20 +652,26 @@ def run(study: Study, data: str, only: Sequence[str]) -> None:
         ):
             what = f"{name} in PyTorch, {dtype}{', compiled' if compiled else ''}"
             attempt("networks", what, functools.partial(measure_network, name, data, dtype, compiled=compiled))
-        attempt("networks", "networks in ONNX Runtime on CUDA", require_cuda_provider)
+        for name, precision in itertools.product(NETWORKS, PRECISIONS):
+            what = f"{name} in ONNX Runtime on CUDA, {precision}"
+            attempt("onnxruntime", what, functools.partial(measure_onnxruntime, name, data, precision))
 
 
-def require_cuda_provider() -> Row:
-    """Say whether ONNX Runtime could be timed.
-
-    Raises:
-        EngineError: always; with what is missing.
-    """
-    import onnxruntime
-
-    raise EngineError(
-        f"onnxruntime {onnxruntime.__version__} offers {', '.join(onnxruntime.get_available_providers())} here."
-    )
+def run_tensorrt_rtx(study: Study, data: str) -> None:
+    """Build for this GPU, for another and for all; where one of these engines opens, build every network."""
+    first = NETWORKS[0]
+    for target in ("CURRENT", "SM80", None):
+        what = f"TensorRT-RTX, {first} fp16, for {target}"
+        measure = functools.partial(measure_tensorrt_rtx, first, data, "fp16", target)
+        study.attempt("tensorrt_rtx", what, measure)
+    others = [case for case in itertools.product(NETWORKS, PRECISIONS) if case != (first, "fp16")]
+    for name, precision in others:
+        what = f"TensorRT-RTX, {name} {precision}"
+        if not any(row["opened"] for row in study.found.get("tensorrt_rtx", [])):
+            study.leave_out(what, "no engine opens here")
+            continue
+        measure = functools.partial(measure_tensorrt_rtx, name, data, precision, "CURRENT")
+        study.attempt("tensorrt_rtx", what, measure)
 
 
 def main() -> int:
