@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
 from roadseg.runtime import Dataset, ModelSpec, track
-from roadseg.runtime.pixels import fit, normalise
+from roadseg.runtime.pixels import fit
 
 from .calibrate import portable_name
 from .choose import ImageList, choose, describe
-from .ranges import expose, open_session
+from .ranges import batch_of, expose, feed, open_session
 
 Frame = npt.NDArray[np.uint8]
 
@@ -47,15 +46,6 @@ def observe(
 ) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
     """The float32 tensors of these names, frame by frame; `what` is the word that progress is shown with."""
     session = open_session(expose(model, tensors))
-    value = model.graph.input[0]
-    batch = value.type.tensor_type.shape.dim[0].dim_value or 1
+    name, batch = model.graph.input[0].name, batch_of(model)
     for frame in track(frames, what):
-        yield dict(zip(tensors, session.run(None, {value.name: feed(frame, spec, batch)}), strict=True))
-
-
-def feed(frame: Frame, spec: ModelSpec, batch: int) -> npt.NDArray[Any]:
-    """What a model takes for one frame of its size, repeated to fill a batch."""
-    frames = frame[None]
-    spec.check_frames(frames)
-    fed = frames if spec.io == "frame" else normalise(frames, spec)
-    return np.repeat(fed, batch, axis=0)
+        yield dict(zip(tensors, session.run(None, {name: feed(frame, spec, batch)}), strict=True))

@@ -36,6 +36,7 @@ class Collector:
         kinds = dict.fromkeys(RULES[method].statistic for method in methods)
         self.statistics = {name: {kind: kind() for kind in kinds} for name in placement.activations}
         self.input = model.graph.input[0]
+        self.batch = batch_of(model)
         self.session = open_session(expose(model, placement.activations))
 
     def add(self, frame: npt.NDArray[np.uint8]) -> None:
@@ -44,7 +45,7 @@ class Collector:
         Raises:
             CalibrationError: if a tensor is not finite.
         """
-        tensors = self.session.run(None, {self.input.name: self._feed(frame)})
+        tensors = self.session.run(None, {self.input.name: feed(frame, self.spec, self.batch)})
         for name, values in zip(self.statistics, tensors, strict=True):
             self._count(name, values)
 
@@ -77,13 +78,6 @@ class Collector:
                     value = state[f"{kind.__name__}.{field}"][row]
                     setattr(seen, field, value.copy() if value.ndim else value.item())
 
-    def _feed(self, frame: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        frames = frame[None]
-        self.spec.check_frames(frames)
-        fed = frames if self.spec.io == "frame" else normalise(frames, self.spec)
-        batch = self.input.type.tensor_type.shape.dim[0].dim_value or 1
-        return np.repeat(fed, batch, axis=0)
-
     def _count(self, name: str, values: npt.NDArray[np.float32]) -> None:
         if not math.isfinite(largest_magnitude(values)):
             raise CalibrationError(
@@ -92,6 +86,19 @@ class Collector:
             )
         for statistic in self.statistics[name].values():
             statistic.add(values)
+
+
+def batch_of(model: onnx.ModelProto) -> int:
+    """How many frames a model is given at once; 1 where it leaves that open."""
+    return model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or 1
+
+
+def feed(frame: npt.NDArray[np.uint8], spec: ModelSpec, batch: int) -> npt.NDArray[Any]:
+    """What a model takes for one frame of its size, repeated to fill a batch."""
+    frames = frame[None]
+    spec.check_frames(frames)
+    fed = frames if spec.io == "frame" else normalise(frames, spec)
+    return np.repeat(fed, batch, axis=0)
 
 
 def expose(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:

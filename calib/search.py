@@ -141,7 +141,7 @@ def search(
 
     If everything in INT8 is too bad, every layer is tried alone in INT8. Layers go back to float in the order of
     what they lose per operation, as few of them as the budget asks for. What has been measured is kept in a file
-    beside `out`, so that an interrupted search goes on.
+    beside `out`, so that an interrupted search goes on. The frames stay in memory, because every trial reads them.
 
     Args:
         model: float32, as `export` writes it.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from roadseg.runtime import UsageError
 
-from .kernel import LARGE, TENSOR_CORES, Kernel
+from .kernel import LARGE, TENSOR_CORES, Kernel, power_of_two
 from .op import Op, at_least_float
 
 if TYPE_CHECKING:
@@ -170,11 +170,12 @@ def launch(kernel: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     tall, keys, most, warps, precision = blocks(kernel.architecture, value.dtype == torch.float16)
     wide = 16
     # Each block of channels computes the energies anew, but the sums of all would not fit into registers.
-    block_channels = min(most, power_of_two(channels))
+    # `tl.dot` asks for 16 at least.
+    block_channels = min(most, power_of_two(max(16, channels)))
     kernel[(-(-rows // tall), -(-columns // wide), n * -(-channels // block_channels))](
         query.contiguous(), key.contiguous(), value.contiguous(), answer,
         depth=depth, channels=channels, rows=rows, columns=columns,
-        part=power_of_two(depth) if depth <= 64 else 32, tall=tall, wide=wide, keys=keys,
+        part=power_of_two(max(16, depth)) if depth <= 64 else 32, tall=tall, wide=wide, keys=keys,
         block_channels=block_channels, precision=precision, num_warps=warps, num_stages=1,
     )  # fmt: skip
     return answer
@@ -191,11 +192,6 @@ def blocks(architecture: int, half: bool) -> tuple[int, int, int, int, str]:
     if half:
         return (4, 64, 128, 4, "ieee") if large else (4, 32, 128, 8, "ieee")
     return 4, 32, 128 if large else 64, 4, "tf32x3"
-
-
-def power_of_two(size: int) -> int:
-    """The smallest that holds `size`, at least the 16 that `tl.dot` takes."""
-    return max(16, 1 << (size - 1).bit_length())
 
 
 def full_frame(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:

@@ -145,6 +145,11 @@ def architecture_of(args: tuple[Any, ...]) -> int:
     return 10 * major + minor
 
 
+def power_of_two(least: int) -> int:
+    """The smallest that is not less: what Triton's blocks are as long as."""
+    return 1 << (least - 1).bit_length()
+
+
 def three(x: int, y: int = 1, z: int = 1) -> tuple[int, int, int]:
     """A grid of up to three axes as one of three."""
     return x, y, z

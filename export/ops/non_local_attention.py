@@ -10,7 +10,7 @@ from torch import Tensor
 
 from roadseg.runtime import UsageError
 
-from .kernel import LARGE, TENSOR_CORES, Kernel
+from .kernel import LARGE, TENSOR_CORES, Kernel, power_of_two
 from .op import Op, at_least_float
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def blocks(architecture: int, half: bool, aligned: bool) -> tuple[int, int, int,
 
 def padded(length: int, most: int) -> int:
     """A power of two that holds `length`, at least the 16 that `tl.dot` asks for and at most `most`."""
-    return min(max(16, 1 << (length - 1).bit_length()), most)
+    return min(power_of_two(max(16, length)), most)
 
 
 def full_frame(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, float]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .kernel import Kernel
+from .kernel import Kernel, power_of_two
 from .op import Attributes, Op, at_least_float
 
 if TYPE_CHECKING:
@@ -147,11 +147,6 @@ def rows_between(length: int, to_length: int, align_corners: bool) -> tuple[floa
     per_row = 1 / step(length, to_length, align_corners)
     # Rounding moves a row by one at most.
     return per_row, offset * per_row - offset - 1, math.ceil(per_row) + 3
-
-
-def power_of_two(least: int) -> int:
-    """The smallest that is not less."""
-    return 1 << (least - 1).bit_length()
 
 
 def step(length: int, to_length: int, align_corners: bool) -> float:

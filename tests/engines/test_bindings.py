@@ -89,7 +89,7 @@ def unpacked(package, version, finish=lambda folder: None):
     """The folder where a wheel is unpacked, and `finish` has been called once."""
     folder = CACHE / f"{package}-{version}-{sys.implementation.cache_tag}"
     CACHE.mkdir(parents=True, exist_ok=True)
-    with open(f"{folder}.lock", "w") as lock:  # noqa: PTH123
+    with folder.with_name(folder.name + ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
         if not folder.is_dir():
             partial = folder.with_name(folder.name + ".partial")
