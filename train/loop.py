@@ -33,7 +33,7 @@ from .batches import AugmentedSamples, Batch, EpochBatches, load_batches
 from .checkpoint import Checkpoint, save_checkpoint
 from .losses import CITYSCAPES_WEIGHTS, log_class_weights
 from .models import build
-from .objective import Objective
+from .objective import Objective, precision_on
 from .optimizer import make_optimizer, rate_schedule
 from .parallel import Processes, apart, distribute, join_processes, total
 from .recipe import Recipe
@@ -134,7 +134,8 @@ class Session:
         self.data = data
         self.net = net.to(group.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = {name: value.clone() for name, value in self.net.state_dict().items()}
-        self.objective = Objective(self.net, spec, run.recipe.loss, class_weights).to(group.device)
+        precision = precision_on(group.device, run.recipe.precision)
+        self.objective = Objective(self.net, spec, run.recipe.loss, class_weights, precision).to(group.device)
         self.parallel = distribute(self.objective, group)
         self.optimizer = make_optimizer(self.net, run.recipe)
         if self.objective.kernels is not None:
@@ -142,7 +143,7 @@ class Session:
             self.optimizer.add_param_group({"params": kernels, "lr": run.recipe.rate, "weight_decay": 0.0})
         self.steps = run.recipe.epochs * len(batches)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate_schedule(run.recipe, self.steps))
-        self.scaler = torch.amp.GradScaler(enabled=group.device.type == "cuda")
+        self.scaler = torch.amp.GradScaler(enabled=precision == torch.float16)
         self.epoch = 0
 
     @classmethod

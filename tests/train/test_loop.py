@@ -14,6 +14,8 @@ from roadseg.runtime import ArtifactError, DataError, Segmenter, UsageError, eva
 from roadseg.train import Augmentation, Loss, Recipe, Run, load_checkpoint, open_data, train
 from roadseg.train.batches import EpochBatches
 from roadseg.train.data import open_camvid
+from roadseg.train.loop import Session
+from roadseg.train.parallel import Processes
 
 RECIPE = Recipe(
     Augmentation((64, 96), scale=(1.0, 1.2)), Loss(), epochs=3, batch=4, optimizer="adamw", rate=5e-3, ema=0.5
@@ -160,3 +162,27 @@ def test_affinity_fields_and_edges_are_learned_and_resumed(tmp_path, small_nets)
         train(run, data, tmp_path / "net.safetensors", workers=0, watch=interrupt)
     train(run, data, tmp_path / "net.safetensors", workers=0)
     assert (tmp_path / "net.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(("precision", "seen"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_bfloat16_is_the_networks_arithmetic_alone(camvid_root, precision, seen):
+    recipe = dataclasses.replace(RECIPE, precision=precision)
+    session = Session.start(
+        Run("fastscnn", (64, 96), recipe), open_camvid(camvid_root, "train"), Processes(0, 1, torch.device("cpu"))
+    )
+    given = []
+    session.net.register_forward_hook(lambda _net, _inputs, outputs: given.append(outputs[0].dtype))
+    frames = torch.randint(0, 256, (2, 64, 96, 3), dtype=torch.uint8)
+    loss = session.objective(frames, torch.zeros(2, 64, 96, dtype=torch.long), 0.0)
+    loss.backward()
+    assert given == [seen]
+    assert loss.dtype == torch.float32
+    assert {value.grad.dtype for value in session.net.parameters() if value.grad is not None} == {torch.float32}
+
+
+def test_a_network_learns_in_bfloat16(camvid_root, tmp_path):
+    data, losses = open_camvid(camvid_root, "train"), []
+    recipe = dataclasses.replace(RECIPE, epochs=10, precision="bfloat16")
+    run = dataclasses.replace(RUN, recipe=recipe)
+    train(run, data, tmp_path / "net.safetensors", workers=0, watch=lambda _step, loss: losses.append(loss))
+    assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
