@@ -13,8 +13,12 @@ from .choose import ImageList as ImageList
 from .choose import choose as choose
 from .correct_bias import BiasReport as BiasReport
 from .correct_bias import correct_bias as correct_bias
+from .cost import estimate_ms as estimate_ms
 from .equalise import EqualiseReport as EqualiseReport
 from .equalise import equalise as equalise
+from .gpus import GPUS as GPUS
+from .gpus import Gpu as Gpu
+from .gpus import find_gpu as find_gpu
 from .lint import Finding as Finding
 from .lint import LintReport as LintReport
 from .lint import lint as lint

@@ -61,9 +61,13 @@ class Graph:
         """Of a tensor; empty for a scalar, and where inference does not reach."""
         return self._shapes.get(tensor, ())
 
+    def type_of(self, tensor: str) -> int:
+        """Of a tensor, as TensorProto counts types; UNDEFINED where inference does not reach."""
+        return self._types.get(tensor, TensorProto.UNDEFINED)
+
     def is_float(self, tensor: str) -> bool:
         """Whether a tensor is float32."""
-        return self._types.get(tensor) == TensorProto.FLOAT
+        return self.type_of(tensor) == TensorProto.FLOAT
 
     def has_weights(self, node: NodeProto) -> bool:
         """Whether a node multiplies by a constant float32 matrix or kernel."""
