@@ -34,3 +34,6 @@ from .search import Layers as Layers
 from .search import SearchReport as SearchReport
 from .search import search as search
 from .survey import Coverage as Coverage
+from .verdict import Candidate as Candidate
+from .verdict import Verdict as Verdict
+from .verdict import judge as judge

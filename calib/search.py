@@ -4,46 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from roadseg.runtime import (
     CalibrationError,
     Dataset,
+    ParityError,
     Sample,
-    Segmenter,
     UsageError,
-    compare,
     sha256_bytes,
     sha256_file,
     track,
     write_atomically,
 )
-from roadseg.runtime.backends import Backend
 
-from .graph import Graph
-from .placement import place
+from .gpus import GPUS, Gpu
 from .quantize import quantize
-from .source import load_float_model
+from .trial import Point, Trial, pixels_sha256
+from .verdict import Verdict, judge
 
-
-@dataclasses.dataclass(frozen=True)
-class Point:
-    """An INT8 model with some layers left float, beside the float model."""
-
-    kept: int
-    """How many layers are left float."""
-    int8_mac_share: float
-    """Of the layers' multiply-accumulate operations, those in INT8; in [0, 1]."""
-    drop: float
-    """Percentage points of mIoU below the float model; without labels, of agreement with it."""
-    ci95: tuple[float, float]
-    """Of the drop: 95 % bootstrap interval over frames."""
+LEAST_S = 1e-9
+"""What a layer saves that is no faster in INT8: so that it goes back to float first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,17 +38,37 @@ class SearchReport:
     path: Path
     """The INT8 model."""
     sha256: str
+    ranges: Path
+    """The file that its scales are from."""
     layers: Path
     """TOML file with the layers that stay float; edit it and give it to `quantize` to have others."""
     frames: int
+    """That layers were chosen on."""
     float_miou: float | None
-    """Percent; None without labels."""
+    """Percent, on these; None without labels."""
     budget: float
     chosen: Point
     points: tuple[Point, ...]
     """All that were measured, from everything in INT8 on."""
     kept: dict[str, float]
     """The layers that stay float: the drop that each of them causes alone in INT8."""
+    verdict: Verdict
+    """On the frames to judge on."""
+
+    def summary(self) -> dict[str, object]:
+        """Figures, without the verdict's."""
+        figures = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in figures.items() if name not in ("points", "verdict")}
+
+    def raise_for_budget(self) -> None:
+        """Raise ParityError if the verdict's frames show a greater loss than the budget."""
+        judged = self.verdict.candidates[-1]
+        if judged.drop > self.budget:
+            raise ParityError(
+                f"{self.path} loses {self.chosen.drop:.2f} points on the frames that its layers were chosen on, "
+                f"but {judged.drop:.2f} on those of the verdict; the budget is {self.budget:g}. Choose on more "
+                "frames, or to a smaller budget."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,128 +88,133 @@ class Sensitivities:
     drops: dict[str, float]
 
 
-class Remembering:
-    """A backend that answers a frame once and knows the answer from then on."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.name = backend.name
-        self._backend = backend
-        self._known: dict[str, npt.NDArray[np.uint8]] = {}
-
-    def __call__(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Map frames `(N, H, W, 3)` uint8 RGB to train ids `(N, H, W)` uint8."""
-        key = sha256_bytes(frames.tobytes())
-        if key not in self._known:
-            self._known[key] = self._backend(frames)
-        return self._known[key]
-
-
-class Trial:
-    """A float model, and what is lost when some of its layers run in INT8."""
-
-    def __init__(self, model: Path, ranges: Path, samples: Sequence[Sample]) -> None:
-        self._model = model
-        self._ranges = ranges
-        self.samples = samples
-        opened = Segmenter.open(model)
-        self.reference = Segmenter(opened.spec, Remembering(opened.backend))
-        network = load_float_model(model)
-        self.layers = tuple(place(network).int8_outputs)
-        macs = Graph(network).layer_macs()
-        self.macs = {layer: macs[layer] for layer in self.layers}
-        self.float_miou: float | None = None
-        """Percent; None without labels, and before anything was measured."""
-
-    def measure(self, kept: Collection[str]) -> Point:
-        """Compare the INT8 model in which these layers stay float; all of them make the float model itself."""
-        if len(kept) == len(self.layers):
-            return Point(len(kept), 0, 0, (0, 0))
-        with tempfile.TemporaryDirectory() as folder:
-            typed = Path(folder) / "int8.onnx"
-            report = quantize(self._model, "int8", out=typed, ranges=self._ranges, kept=kept)
-            parity = compare(self.reference, Segmenter.open(typed), self.samples)
-        self.float_miou = 100 * parity.reference.miou if parity.labelled else None
-        low, high = (100 * end for end in parity.ci95)
-        return Point(len(kept), report.mac_share, round(100 * parity.drop, 6), (low, high))
-
-
 def search(
     model: Path,
-    ranges: Path,
+    ranges: Path | Sequence[Path],
     dataset: Dataset,
     *,
     budget: float,
     out: Path,
     count: int | None = None,
+    repair: Dataset | None = None,
+    judged: Dataset | None = None,
+    gpu: Gpu = GPUS["orin_agx"],
 ) -> SearchReport:
     """Write the INT8 model that loses at most `budget`, with as few operations left in float as a ranking allows.
 
-    If everything in INT8 is too bad, every layer is tried alone in INT8. Layers go back to float in the order of
-    what they lose per operation, as few of them as the budget asks for. What has been measured is kept in a file
-    beside `out`, so that an interrupted search goes on. The frames stay in memory, because every trial reads them.
+    Of several files of ranges the one is taken that loses least with everything in INT8. If that is too much,
+    biases are corrected, where there are frames to do it on. If it still is, every layer is tried alone in INT8,
+    and layers go back to float in the order of what they lose for the time that they save, as few of them as the
+    budget asks for. What has been measured of layers is kept in a file beside `out`, so that an interrupted search
+    goes on. The frames stay in memory, because every trial reads them.
 
     Args:
         model: float32, as `export` writes it.
-        ranges: what `calibrate` wrote for it.
-        dataset: to measure on; with labels mIoU is, without them agreement with the float model.
+        ranges: what `calibrate` wrote for it; several to choose from.
+        dataset: to choose layers on; with labels mIoU is measured, without them agreement with the float model.
         budget: percentage points that may be lost.
         out: the INT8 model; the layers that stay float go beside it, as `.layers.toml`.
         count: frames of the data set to take; all without it.
+        repair: where biases are corrected before layers go back to float; not at all without it.
+        judged: frames that nothing was chosen on, for the verdict; those of `dataset` without it.
+        gpu: to estimate latencies for.
 
     Raises:
         ArtifactError: if a file cannot be read, is damaged, or is no model or no ranges.
         CalibrationError: if the model is typed already or has nothing to quantise, or the ranges are of another.
         UsageError: if there are no frames, or the budget is negative.
     """
+    files = [ranges] if isinstance(ranges, Path) else list(ranges)
     samples = list(islice(dataset, count))
-    if not samples or budget < 0:
+    if not samples or not files or budget < 0:
         raise UsageError(
-            f"a search needs frames, and a budget of 0 or more points; got {len(samples)}, {budget:g}."
+            "a search needs frames, ranges, and a budget of 0 or more points; "
+            f"got {len(samples)}, {len(files)}, {budget:g}."
         )
-    trial = Trial(model, ranges, samples)
-    points = {0: trial.measure(())}
+    trial = Trial(model, samples, gpu, repair)
+    whole = {file: trial.measure(file, ()) for file in files}
+    best = min(files, key=lambda file: whole[file].drop)
+    search = Search(trial, best, budget, whole[best])
     drops: dict[str, float] = {}
-    if points[0].drop > budget:
-        key = sha256_bytes(f"{sha256_file(model)} {sha256_file(ranges)} {pixels_sha256(samples)}".encode())
-        drops = measure_alone(trial, out.with_suffix(".sensitivity.json"), key)
-    ranked = sorted(drops, key=lambda layer: drops[layer] / max(trial.macs[layer], 1), reverse=True)
-
-    def enough(count: int) -> bool:
-        if count not in points:
-            points[count] = trial.measure(ranked[:count])
-        return points[count].drop <= budget
-
-    chosen = fewest(len(ranked), enough)
+    if not search.enough(0):
+        key = sha256_bytes(f"{sha256_file(model)} {sha256_file(best)} {pixels_sha256(samples)}".encode())
+        drops = measure_alone(trial, best, out.with_suffix(".sensitivity.json"), key)
+        search.ranked = rank(drops, trial.saved_s(best))
+    chosen = fewest(len(search.ranked), search.enough)
     if chosen == len(trial.layers):
+        worst = search.ranked[-1]
         raise CalibrationError(
             f"no INT8 model of {model} loses at most {budget:g} points with these ranges: even "
-            f"{ranked[-1]} alone loses {drops[ranked[-1]]:.2f}. Calibrate by another method, or use FP16."
+            f"{worst} alone loses {drops[worst]:.2f}. Calibrate by another method, or use FP16."
         )
-    kept = {layer: drops[layer] for layer in ranked[:chosen]}
+    kept = {layer: drops[layer] for layer in search.ranked[:chosen]}
     layers = out.with_suffix(".layers.toml")
-    written = quantize(model, "int8", out=out, ranges=ranges, kept=kept)
+    trial.write(out, best, kept, search.points[chosen].repaired)
     write_atomically(layers, layers_text(kept).encode())
+    others = [whole[file] for file in files if file != best]
     return SearchReport(
         path=out,
-        sha256=written.sha256,
+        sha256=sha256_file(out),
+        ranges=best,
         layers=layers,
         frames=len(samples),
         float_miou=trial.float_miou,
         budget=budget,
-        chosen=points[chosen],
-        points=tuple(points[count] for count in sorted(points)),
+        chosen=search.points[chosen],
+        points=(*others, *search.tried),
         kept=kept,
+        verdict=verdict_on(
+            model, best, out, list(judged) if judged is not None else samples, bool(kept), gpu, budget
+        ),
     )
 
 
-def measure_alone(trial: Trial, memory: Path, key: str) -> dict[str, float]:
+class Search:
+    """How few layers have to go back to float."""
+
+    def __init__(self, trial: Trial, ranges: Path, budget: float, whole: Point) -> None:
+        self.trial = trial
+        self.ranges = ranges
+        self.budget = budget
+        self.ranked: list[str] = []
+        """Layers, in the order in which they go back to float."""
+        self.points = {0: whole}
+        """The better model by number of layers that stay float."""
+        self.tried = [whole]
+        """All that were measured."""
+
+    def enough(self, count: int) -> bool:
+        """Whether it is enough that so many layers stay float; biases are corrected only where it is not."""
+        if count not in self.points:
+            self.points[count] = self._measure(count, repaired=False)
+        plain = self.points[count]
+        if plain.drop > self.budget and not plain.repaired and self.trial.repair is not None:
+            self.points[count] = min(plain, self._measure(count, repaired=True), key=lambda point: point.drop)
+        return self.points[count].drop <= self.budget
+
+    def _measure(self, count: int, repaired: bool) -> Point:
+        point = self.trial.measure(self.ranges, self.ranked[:count], repaired)
+        self.tried.append(point)
+        return point
+
+
+def measure_alone(trial: Trial, ranges: Path, memory: Path, key: str) -> dict[str, float]:
     """What every layer loses when it alone runs in INT8, in points; a file keeps what was measured before."""
     known = recall(memory, key)
     for layer in track(trial.layers, "try every layer alone"):
         if layer not in known:
-            known[layer] = trial.measure([other for other in trial.layers if other != layer]).drop
+            known[layer] = trial.measure(ranges, [other for other in trial.layers if other != layer]).drop
             write_atomically(memory, msgspec.json.encode(Sensitivities(key, known)))
     return known
+
+
+def rank(drops: Mapping[str, float], saved_s: Mapping[str, float]) -> list[str]:
+    """Layers by what INT8 loses in them for each second that it saves there, the most harmful first.
+
+    >>> rank({"a": 0.1, "b": 0.3, "c": 0.2}, {"a": 1e-6, "b": 9e-6, "c": 0.0})
+    ['c', 'a', 'b']
+    """
+    return sorted(drops, key=lambda layer: drops[layer] / max(saved_s[layer], LEAST_S), reverse=True)
 
 
 def recall(memory: Path, key: str) -> dict[str, float]:
@@ -233,14 +243,19 @@ def layers_text(kept: dict[str, float]) -> str:
     """A layers file: each layer with what it loses alone."""
     lines = [f"    {msgspec.json.encode(layer).decode()},  # {drop:.3f} points" for layer, drop in kept.items()]
     return "\n".join(
-        ["# Layers that stay float32, the most harmful per operation first.", "kept = [", *lines, "]", ""]
+        ["# Layers that stay float32, the most harmful for the time they save first.", "kept = [", *lines, "]", ""]
     )
 
 
-def pixels_sha256(samples: Sequence[Sample]) -> str:
-    """Hash of frames and labels."""
-    hashes = (
-        sha256_bytes(sample.frame.tobytes() + (b"" if sample.labels is None else sample.labels.tobytes()))
-        for sample in samples
-    )
-    return sha256_bytes(" ".join(hashes).encode())
+def verdict_on(
+    model: Path, ranges: Path, out: Path, samples: Sequence[Sample], mixed: bool, gpu: Gpu, budget: float
+) -> Verdict:
+    """The float model, FP16, everything in INT8, and what was found if that is another."""
+    with tempfile.TemporaryDirectory() as folder:
+        half, whole = Path(folder) / "fp16.onnx", Path(folder) / "int8.onnx"
+        quantize(model, "fp16", out=half)
+        models = {"FP32": model, "FP16": half, "INT8": out}
+        if mixed:
+            quantize(model, "int8", out=whole, ranges=ranges)
+            models = {"FP32": model, "FP16": half, "INT8": whole, "mixed": out}
+        return judge(models, samples, gpu=gpu, budget=budget)

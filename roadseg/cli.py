@@ -235,7 +235,10 @@ def quantize(
     model: Path,
     precision: Annotated[Precision, typer.Option(help="fp16 needs no ranges.")],
     out: Out,
-    ranges: Annotated[Path | None, typer.Option(help="What `roadseg calibrate` wrote.")] = None,
+    ranges: Annotated[
+        list[Path] | None,
+        typer.Option(help="What `roadseg calibrate` wrote; a --budget takes several to choose from."),
+    ] = None,
     layers: Annotated[
         Path | None, typer.Option(help="TOML file with the layers that stay float32, as --budget writes it.")
     ] = None,
@@ -246,6 +249,16 @@ def quantize(
     data: Annotated[str | None, typer.Option(help="What the budget is measured on.")] = None,
     split: Split = "val",
     count: Annotated[int | None, typer.Option(min=1, help="Frames of it; all without this.")] = None,
+    judge_split: Annotated[
+        str,
+        typer.Option(help="Split of --data for the verdict; without it, the frames that layers are chosen on."),
+    ] = "",
+    repair: Annotated[
+        str | None, typer.Option(help="Frames, split train, to correct biases on before layers stay float.")
+    ] = None,
+    target: Annotated[str, typer.Option(help="GPU to estimate latencies for, as roadseg.calib.GPUS names it.")] = (
+        "orin_agx"
+    ),
     json: Json = False,
 ) -> None:
     """Write the typed ONNX model: casts for FP16, Q/DQ nodes for INT8."""
@@ -253,19 +266,39 @@ def quantize(
     from roadseg.runtime import UsageError
     from roadseg.runtime.settings import read_settings
     from roadseg.train import open_data
+    from roadseg.verdict import table
 
     if budget is None:
-        if data is not None or count is not None:
-            raise UsageError("--data and --count are what a --budget is measured on; give one, or leave them out.")
+        if data or count or repair or judge_split:
+            raise UsageError(
+                "--data, --count, --judge-split and --repair are for a --budget; give one, or leave them out."
+            )
+        if ranges and len(ranges) > 1:
+            raise UsageError("several --ranges are for a --budget to choose from; give one file.")
         kept = read_settings(layers, calib.Layers).kept if layers else ()
-        emit(calib.quantize(model, precision.value, ranges=ranges, out=out, kept=kept), json)
+        found = ranges[0] if ranges else None
+        emit(calib.quantize(model, precision.value, ranges=found, out=out, kept=kept), json)
         return
-    if data is None or ranges is None or layers is not None or precision is not Precision.int8:
+    if data is None or not ranges or layers is not None or precision is not Precision.int8:
         raise UsageError(
             "--budget is for --precision int8; it needs --ranges, and --data to measure on, and finds the layers "
             "itself."
         )
-    emit(calib.search(model, ranges, open_data(data, split), budget=budget, out=out, count=count), json)
+    report = calib.search(
+        model,
+        ranges,
+        open_data(data, split),
+        budget=budget,
+        out=out,
+        count=count,
+        repair=open_data(repair, "train") if repair else None,
+        judged=open_data(data, judge_split) if judge_split else None,
+        gpu=calib.find_gpu(target),
+    )
+    emit(report if json else report.summary(), json)
+    if not json:
+        console.print(table(report.verdict))
+    report.raise_for_budget()
 
 
 @app.command()

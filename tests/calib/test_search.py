@@ -3,10 +3,18 @@ import dataclasses
 import numpy as np
 import pytest
 
-from roadseg.calib import Layers, calibrate, quantize, search
+from roadseg.calib import GPUS, Layers, Ranges, calibrate, format_cache, quantize, read_ranges, search
 from roadseg.calib.placement import ASKED, place
-from roadseg.calib.search import Trial, fewest
-from roadseg.runtime import CalibrationError, ModelSpec, UsageError
+from roadseg.calib.search import fewest
+from roadseg.calib.trial import Trial
+from roadseg.runtime import (
+    CalibrationError,
+    ModelSpec,
+    ParityError,
+    UsageError,
+    read_manifest,
+    write_with_manifest,
+)
 from roadseg.runtime.onnxfile import load_onnx
 from roadseg.runtime.settings import read_settings
 
@@ -32,6 +40,35 @@ def spoilt(graph, save, tmp_path):
         b3=np.array([0, 0], np.float32),
     )
     return save(tmp_path / "spoilt.onnx", model, ModelSpec("spoilt", 8, 8, classes=("road", "sky")))
+
+
+@pytest.fixture
+def shifted(graph, save, tmp_path):
+    """Two convolutions, of which the first has weights that rounding makes smaller, all of them.
+
+    Beside a large one of 127 steps, which meets a channel that is black, all are 10.4 steps and become 10: maps
+    that hardly vary, and that the second compares with a constant, are 4 % too small.
+    """
+    weights = np.full((1, 3, 1, 1), 10.4 / 127, np.float32)
+    weights[0, 0] = 1
+    model = graph(
+        """g (uint8[1,8,8,3] frames) => (uint8[1,8,8] labels) {
+            bytes = Cast<to=1>(frames)
+            planes = Transpose<perm=[0,3,1,2]>(bytes)
+            faint = Mul(planes, light)
+            lit = Add(faint, glow)
+            first = Conv(lit, w1)
+            second = Conv(first, w2, b2)
+            best = ArgMax<axis=1, keepdims=0>(second)
+            labels = Cast<to=2>(best)
+        }""",
+        light=np.array([0, 0.1, 0.1], np.float32)[:, None, None],
+        glow=np.array([0, 100, 100], np.float32)[:, None, None],
+        w1=weights,
+        w2=np.array([1, -1], np.float32)[:, None, None, None],
+        b2=np.array([-18.4, 18.4], np.float32),
+    )
+    return save(tmp_path / "shifted.onnx", model, ModelSpec("shifted", 8, 8, classes=("road", "sky")))
 
 
 @pytest.fixture
@@ -80,11 +117,11 @@ def test_a_budget_that_int8_keeps_by_itself_leaves_nothing_float(small, scenes, 
 def test_an_interrupted_search_goes_on(spoilt, ranges, frames, tmp_path, monkeypatch):
     measure, calls = Trial.measure, []
 
-    def interrupted(self, kept):
+    def interrupted(self, ranges, kept, repaired=False):
         calls.append(kept)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return measure(self, kept)
+        return measure(self, ranges, kept, repaired)
 
     monkeypatch.setattr(Trial, "measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -100,7 +137,9 @@ def test_an_interrupted_search_goes_on(spoilt, ranges, frames, tmp_path, monkeyp
 def test_what_was_measured_on_other_frames_does_not_count(spoilt, ranges, frames, scenes, tmp_path, monkeypatch):
     search(spoilt, ranges, frames, budget=2, out=tmp_path / "int8.onnx")
     measure, calls = Trial.measure, []
-    monkeypatch.setattr(Trial, "measure", lambda self, kept: calls.append(kept) or measure(self, kept))
+    monkeypatch.setattr(
+        Trial, "measure", lambda self, file, kept, *rest: calls.append(kept) or measure(self, file, kept, *rest)
+    )
     search(
         spoilt, ranges, dataclasses.replace(frames, frames=frames.frames[1:]), budget=2, out=tmp_path / "int8.onnx"
     )
@@ -159,7 +198,44 @@ def test_the_fewest_that_are_enough_are_found_without_asking_about_all(needed):
 
 
 def test_the_reference_is_asked_once_for_each_frame(spoilt, ranges, frames, monkeypatch):
-    trial = Trial(spoilt, ranges, list(frames))
-    trial.measure(())
+    trial = Trial(spoilt, list(frames), GPUS["orin_agx"])
+    trial.measure(ranges, ())
     monkeypatch.setattr(trial.reference.backend, "_backend", None)
-    assert trial.measure(["second"]).kept == 1
+    assert trial.measure(ranges, ["second"]).kept == 1
+
+
+def test_of_several_ranges_those_that_lose_least_are_taken(small, scenes, tmp_path):
+    calibrate(small, scenes(), out=tmp_path / "good.ranges", method="minmax")
+    cut = read_ranges(tmp_path / "good.ranges")
+    bad = Ranges({name: amax / 50 for name, amax in cut.amax.items()}, cut.calibrator)
+    manifest = read_manifest(tmp_path / "good.ranges", "ranges")
+    write_with_manifest(tmp_path / "bad.ranges", format_cache(bad), manifest)
+    files = [tmp_path / "bad.ranges", tmp_path / "good.ranges"]
+    report = search(small, files, scenes(), budget=10, out=tmp_path / "int8.onnx")
+    assert report.ranges == files[1]
+    assert [point.ranges for point in report.points] == ["bad.ranges", "good.ranges"]
+    assert report.points[0].drop > report.points[1].drop
+
+
+def test_biases_are_corrected_before_layers_go_back_to_float(shifted, frames, tmp_path):
+    calibrate(shifted, frames, out=tmp_path / "ranges", method="minmax")
+    without = search(shifted, tmp_path / "ranges", frames, budget=20, out=tmp_path / "float.onnx")
+    assert without.kept
+    report = search(shifted, tmp_path / "ranges", frames, budget=20, out=tmp_path / "int8.onnx", repair=frames)
+    assert not report.kept
+    assert [point.repaired for point in report.points] == [False, True]
+    assert report.chosen == report.points[1]
+    assert report.chosen.drop <= 20 < report.points[0].drop
+    corrected = {tensor.name for tensor in load_onnx(report.path).graph.initializer}
+    assert any(name.endswith("/corrected_bias") for name in corrected)
+
+
+def test_a_verdict_on_other_frames_can_refuse_what_the_search_found(spoilt, ranges, frames, scenes, tmp_path):
+    judged = scenes(groups=(3,), split="val")
+    report = search(spoilt, ranges, frames, budget=2, out=tmp_path / "int8.onnx", judged=judged)
+    assert report.verdict.frames == 3
+    report.raise_for_budget()
+    lost = dataclasses.replace(report.verdict.candidates[-1], drop=2.5)
+    verdict = dataclasses.replace(report.verdict, candidates=(*report.verdict.candidates[:-1], lost))
+    with pytest.raises(ParityError, match=r"2\.50 on those of the verdict; the budget is 2\. Choose on more"):
+        dataclasses.replace(report, verdict=verdict).raise_for_budget()

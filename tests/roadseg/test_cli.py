@@ -62,6 +62,19 @@ def test_lint_asks_for_a_quantised_model(roadseg, made):
     refused(roadseg("lint", made / "m.onnx"), 1, "nothing in it is quantised")
 
 
+def test_a_budget_ends_with_a_verdict(roadseg, made, stranger, tmp_path):
+    quantize = ["quantize", made / "m.onnx", "--precision", "int8", "--ranges", made / "m.ranges", "--budget", 100]
+    data = ["--data", f"folder:{stranger / 'data'}", "--count", 2, "--repair", f"folder:{stranger / 'data'}"]
+    wanted = [*data, "--judge-split", "val", "--target", "t4", "--out", tmp_path / "int8.onnx"]
+    verdict = roadseg(*quantize, *wanted, "--json").json["verdict"]
+    assert [row["precision"] for row in verdict["candidates"]] == ["FP32", "FP16", "INT8"]
+    shown = roadseg(*quantize, *wanted)
+    assert (shown.code, shown.out) == (0, "")
+    table = " ".join(shown.err.split())
+    assert "worst class MACs in INT8 T4, estimated" in table
+    assert verdict["sentence"] in table
+
+
 def test_a_budget_finds_layers_that_can_be_given_again(roadseg, made, stranger, tmp_path):
     quantize = ["quantize", made / "m.onnx", "--precision", "int8", "--ranges", made / "m.ranges"]
     data = ["--data", f"folder:{stranger / 'data'}", "--count", 2]
@@ -71,8 +84,12 @@ def test_a_budget_finds_layers_that_can_be_given_again(roadseg, made, stranger, 
     layers = tmp_path / "int8.layers.toml"
     again = roadseg(*quantize, "--layers", layers, "--out", tmp_path / "again.onnx", "--json").json
     assert again["sha256"] == found["sha256"]
-    refused(roadseg(*quantize, *data, "--out", tmp_path / "no.onnx"), 2, "--data and --count are what a --budget")
+    refused(roadseg(*quantize, *data, "--out", tmp_path / "no.onnx"), 2, "--repair are for a --budget; give one")
     refused(roadseg(*quantize, "--budget", 1, "--out", tmp_path / "no.onnx"), 2, "it needs --ranges, and --data")
+    twice = ["--ranges", made / "m.ranges"]
+    refused(roadseg(*quantize, *twice, "--out", tmp_path / "no.onnx"), 2, "several --ranges are for a --budget")
+    wrong = [*data, "--budget", 1, "--target", "orin"]
+    refused(roadseg(*quantize, *wrong, "--out", tmp_path / "no.onnx"), 2, "no GPU 'orin' is known; take one of")
     layers.write_text('kept = ["/nowhere"]')
     refused(
         roadseg(*quantize, "--layers", layers, "--out", tmp_path / "no.onnx"), 1, "no layer '/nowhere' that could"

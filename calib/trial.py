@@ -1,0 +1,125 @@
+"""Trying how much an INT8 model loses with some of its layers left float."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from roadseg.runtime import Dataset, Sample, Segmenter, compare, sha256_bytes
+from roadseg.runtime.backends import Backend
+
+from .correct_bias import correct_bias
+from .cost import estimate_ms, layer_seconds
+from .gpus import Gpu
+from .placement import place
+from .quantize import quantize
+from .source import load_float_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """An INT8 model with some layers left float, beside the float model."""
+
+    ranges: str
+    """Name of the file that its scales are from."""
+    kept: int
+    """How many layers are left float."""
+    repaired: bool
+    """Whether its biases are corrected."""
+    int8_mac_share: float
+    """Of the layers' multiply-accumulate operations, those in INT8; in [0, 1]."""
+    drop: float
+    """Percentage points of mIoU below the float model; without labels, of agreement with it."""
+    ci95: tuple[float, float]
+    """Of the drop: 95 % bootstrap interval over frames; NaN without labels."""
+    estimated_ms: float
+    """For one frame on the GPU that was asked for, see `cost`."""
+
+
+class Remembering:
+    """A backend that answers a frame once and knows the answer from then on."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.name = backend.name
+        self._backend = backend
+        self._known: dict[str, npt.NDArray[np.uint8]] = {}
+
+    def __call__(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Map frames `(N, H, W, 3)` uint8 RGB to train ids `(N, H, W)` uint8."""
+        key = sha256_bytes(frames.tobytes())
+        if key not in self._known:
+            self._known[key] = self._backend(frames)
+        return self._known[key]
+
+
+def remembering(model: Path) -> Segmenter:
+    """A model that is asked once for each frame."""
+    opened = Segmenter.open(model)
+    return Segmenter(opened.spec, Remembering(opened.backend))
+
+
+class Trial:
+    """A float model, and what is lost when some of its layers run in INT8."""
+
+    def __init__(self, model: Path, samples: Sequence[Sample], gpu: Gpu, repair: Dataset | None = None) -> None:
+        self._model = model
+        self._gpu = gpu
+        self.repair = repair
+        """Where biases are corrected, if they may be."""
+        self.samples = samples
+        self.reference = remembering(model)
+        self.layers = tuple(place(load_float_model(model)).int8_outputs)
+        self.float_miou: float | None = None
+        """Percent; None without labels, and before anything was measured."""
+
+    def measure(self, ranges: Path, kept: Collection[str], repaired: bool = False) -> Point:
+        """Compare the INT8 model of these ranges in which these layers stay float.
+
+        All layers of `layers` make the float model itself, which is not measured.
+        """
+        if len(kept) == len(self.layers):
+            return Point(ranges.name, len(kept), False, 0, 0, (0, 0), estimate_ms(self._model, self._gpu))
+        with tempfile.TemporaryDirectory() as folder:
+            typed = Path(folder) / "int8.onnx"
+            share = self.write(typed, ranges, kept, repaired)
+            parity = compare(self.reference, Segmenter.open(typed), self.samples)
+            cost = estimate_ms(typed, self._gpu)
+        self.float_miou = 100 * parity.reference.miou if parity.labelled else None
+        low, high = (100 * end for end in parity.ci95)
+        return Point(
+            ranges.name, len(kept), repaired, share, round(100 * parity.drop, 6), (low, high), round(cost, 4)
+        )
+
+    def saved_s(self, ranges: Path) -> dict[str, float]:
+        """By how many seconds the kernel of each layer is estimated to be faster in INT8 than in FP16."""
+        with tempfile.TemporaryDirectory() as folder:
+            half, whole = Path(folder) / "fp16.onnx", Path(folder) / "int8.onnx"
+            quantize(self._model, "fp16", out=half)
+            quantize(self._model, "int8", out=whole, ranges=ranges)
+            before, after = (layer_seconds(path, self._gpu) for path in (half, whole))
+        return {layer: before[layer] - after[layer] for layer in self.layers}
+
+    def write(self, out: Path, ranges: Path, kept: Collection[str], repaired: bool) -> float:
+        """Write such a model; returns the share of its multiply-accumulate operations that are INT8."""
+        if not repaired:
+            return quantize(self._model, "int8", out=out, ranges=ranges, kept=kept).mac_share
+        assert self.repair is not None
+        with tempfile.TemporaryDirectory() as folder:
+            plain = Path(folder) / out.name
+            report = quantize(self._model, "int8", out=plain, ranges=ranges, kept=kept)
+            correct_bias(self._model, plain, self.repair, out=out)
+        return report.mac_share
+
+
+def pixels_sha256(samples: Sequence[Sample]) -> str:
+    """Hash of frames and labels."""
+    hashes = (
+        sha256_bytes(sample.frame.tobytes() + (b"" if sample.labels is None else sample.labels.tobytes()))
+        for sample in samples
+    )
+    return sha256_bytes(" ".join(hashes).encode())
