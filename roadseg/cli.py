@@ -60,7 +60,7 @@ class Plugins(str, enum.Enum):
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-Data = Annotated[str, typer.Option(help="kind:path with kind cityscapes, camvid, folder or scenes.")]
+Data = Annotated[str, typer.Option(help="kind:path with kind cityscapes, camvid, folder, scenes or video.")]
 Split = Annotated[str, typer.Option(help="Split of the data set.")]
 Out = Annotated[Path, typer.Option(help="File to write.")]
 Seed = Annotated[int, typer.Option(help="Of every random choice.")]

@@ -5,3 +5,4 @@ from .cityscapes import open_cityscapes as open_cityscapes
 from .folder import open_folder as open_folder
 from .kinds import KINDS as KINDS
 from .kinds import open_data as open_data
+from .video import open_video as open_video

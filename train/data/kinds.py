@@ -10,6 +10,7 @@ from roadseg.runtime import Dataset, UsageError
 from .camvid import open_camvid
 from .cityscapes import open_cityscapes
 from .folder import open_folder
+from .video import open_video
 
 
 def open_scenes(options: str, split: str) -> Dataset:
@@ -24,6 +25,7 @@ KINDS: dict[str, Callable[[str, str], Dataset]] = {
     "cityscapes": lambda path, split: open_cityscapes(Path(path), split),
     "folder": lambda path, split: open_folder(Path(path), split),
     "scenes": open_scenes,
+    "video": lambda path, split: open_video(Path(path), split),
 }
 """What may stand before the colon."""
 
