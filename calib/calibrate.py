@@ -14,6 +14,7 @@ from roadseg.runtime.pixels import fit
 
 from .cache import format_cache
 from .choose import ImageList, choose
+from .cover import cover
 from .methods import Method
 from .placement import place
 from .ranges import Collector
@@ -65,7 +66,7 @@ def calibrate(
 
     Args:
         model: float32, as `export` writes it.
-        dataset: of which images are chosen, see `choose`.
+        dataset: of which images are chosen, see `choose` and `cover`.
         out: the file to write; nothing is written unless all images could be read.
         count: images to take, at most.
         method: "minmax" keeps every value seen, "moving_average" the usual image's; "percentile" cuts off the
@@ -104,7 +105,7 @@ def calibrate_each(
         seed: of the choice of images.
         force: allow a split that accuracy is measured on.
     """
-    chosen = choose(dataset, count, seed, force)
+    chosen = cover(dataset, choose(dataset, count, seed, force), seed)
     network = load_float_model(model)
     spec = onnx_spec(network, model)
     collector = Collector(network, spec, place(network), tuple(outs))

@@ -67,7 +67,7 @@ def choose(dataset: Dataset, count: int, seed: int, force: bool = False) -> tupl
         raise CalibrationError(f'{dataset.name}: the split "{dataset.split}" holds no images to calibrate on.')
     # Groups in the order of their best rank: where there are more groups than images, the seed decides.
     groups: dict[str, list[int]] = defaultdict(list)
-    ranks = [_rank(seed, key) for key in dataset.keys]
+    ranks = [rank(seed, key) for key in dataset.keys]
     for index in sorted(range(len(ranks)), key=ranks.__getitem__):
         groups[dataset.keys[index].group].append(index)
     members = list(groups.values())
@@ -97,5 +97,6 @@ def describe(key: Key, frame: npt.NDArray[np.uint8]) -> Image:
     return Image(key.name, key.group, digest.hexdigest())
 
 
-def _rank(seed: int, key: Key) -> bytes:
+def rank(seed: int, key: Key) -> bytes:
+    """Where an image stands among others, by nothing but seed and name."""
     return hashlib.sha256(f"{seed}/{key.group}/{key.name}".encode()).digest()
