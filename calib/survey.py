@@ -11,6 +11,7 @@ import numpy.typing as npt
 from roadseg.runtime import CalibrationError, Dataset, track
 
 from .choose import Image, describe
+from .copies import find_copies, name_copies, thumbnail
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of R, G and B, of ITU-R BT.601."""
@@ -21,8 +22,6 @@ DAY = 0.23
 """The same, above which one is taken for daylight. The darkest of eight frames of Cityscapes' Aachen has 0.23."""
 COPIES_SHARE = 0.05
 """Of the images that may be copies of others; beyond it they are refused."""
-NAMED = 10
-"""Copies that an error names, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,20 +40,21 @@ def survey(dataset: Dataset, chosen: Sequence[int]) -> tuple[tuple[Image, ...], 
     """Look at the chosen images of a data set, one by one.
 
     Raises:
-        CalibrationError: if more than `COPIES_SHARE` of them are copies of others.
+        CalibrationError: if more than `COPIES_SHARE` of them are copies of others, as pixels or to the eye.
         DataError: if one cannot be read.
     """
-    images, brightness = [], []
+    images, thumbnails, brightness = [], [], []
     pixels = np.zeros(256, np.int64)
     labelled = False
     for index in track(chosen, "look at images"):
         sample = dataset[index]
         images.append(describe(sample.key, sample.frame))
+        thumbnails.append(thumbnail(sample.frame))
         brightness.append(mean_luma(sample.frame))
         if sample.labels is not None:
             labelled = True
             pixels += np.bincount(sample.labels.ravel(), minlength=256)
-    copies = copies_among(images)
+    copies = find_copies(images, thumbnails)
     if len(copies) > COPIES_SHARE * len(images):
         raise CalibrationError(
             f"{dataset.name}: {len(copies)} of {len(images)} calibration images are copies of others, and would "
@@ -72,29 +72,6 @@ def mean_luma(frame: npt.NDArray[np.uint8]) -> float:
     0.2
     """
     return round(float(frame.mean(axis=(0, 1)) @ LUMA) / 255, 4)
-
-
-def copies_among(images: Sequence[Image]) -> dict[str, str]:
-    """The images with the pixels of an earlier one, which is the value; both as `title`."""
-    first: dict[str, Image] = {}
-    for image in images:
-        first.setdefault(image.sha256, image)
-    return {title(image): title(first[image.sha256]) for image in images if first[image.sha256] is not image}
-
-
-def title(image: Image) -> str:
-    """An image as an error names it.
-
-    >>> title(Image("000019", "aachen", "c0ffee"))
-    'aachen/000019'
-    """
-    return f"{image.group}/{image.name}" if image.group else image.name
-
-
-def name_copies(copies: dict[str, str]) -> str:
-    """The first `NAMED` of them in words."""
-    named = [f"{copy} is {original}" for copy, original in list(copies.items())[:NAMED]]
-    return ", ".join(named) + (f" and {len(copies) - NAMED} more" if len(copies) > NAMED else "")
 
 
 def class_shares(pixels: npt.NDArray[np.int64], classes: Sequence[str]) -> dict[str, float]:

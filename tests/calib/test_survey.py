@@ -3,8 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from roadseg.calib.choose import Image
-from roadseg.calib.survey import copies_among, mean_luma, name_copies, survey
+from roadseg.calib.survey import mean_luma, survey
 from roadseg.runtime import CalibrationError, Key, LabelSet, Sample
 
 TWO = LabelSet("two", ("road", "sky"), ((0, 0, 0), (1, 1, 1)))
@@ -80,14 +79,3 @@ def test_a_fifth_of_copies_is_refused_by_name():
 def test_one_copy_in_twenty_is_warned_about():
     (warning,) = coverage(Drive([*range(0, 190, 10), 0])).warnings
     assert warning == "Copies count twice: noon/19 is noon/0."
-
-
-def test_images_of_one_name_in_two_groups_are_told_apart():
-    images = [Image("7", "a", "x"), Image("7", "b", "x"), Image("7", "c", "y")]
-    assert copies_among(images) == {"b/7": "a/7"}
-
-
-def test_an_error_names_no_more_than_ten():
-    copies = {f"b{i}": f"a{i}" for i in range(13)}
-    assert name_copies(copies).startswith("b0 is a0, b1 is a1")
-    assert name_copies(copies).endswith("b9 is a9 and 3 more")
