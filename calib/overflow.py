@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from roadseg.runtime import Dataset, ModelSpec, track
+from roadseg.runtime import CalibrationError, Dataset, ModelSpec, track
 from roadseg.runtime.onnxfile import onnx_spec
 from roadseg.runtime.pixels import fit
 
@@ -34,6 +34,8 @@ MARGIN = 4.0
 """A tensor is near an end of the range if less than this factor lies between."""
 FLOAT16_SMALLEST = float(np.finfo(np.float16).tiny)
 """Smallest number with all of float16's digits, 2^-14."""
+NAMED = 5
+"""Tensors that an error names, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,11 @@ class OverflowReport:
         """Those of both that are float16 in an FP16 model."""
         return tuple(extreme for extreme in self.near_overflow + self.near_underflow if not extreme.kept)
 
+    @property
+    def infinite(self) -> tuple[Extreme, ...]:
+        """Those that would be infinite in an FP16 model."""
+        return tuple(e for e in self.near_overflow if e.largest > FLOAT16_MAX and not e.kept)
+
     def summary(self) -> dict[str, object]:
         """Figures, and a line for each tensor."""
         lines = {
@@ -95,6 +102,29 @@ def overflow(model: Path, dataset: Dataset, *, count: int = 16, seed: int = 0) -
     spec = onnx_spec(network, model)
     frames = (fit(dataset[index].frame, spec) for index in track(chosen, "overflow"))
     return overflow_on(network, spec, frames)
+
+
+def refuse_overflow(model: Path, dataset: Dataset, *, count: int = 16, seed: int = 0) -> int:
+    """Run a float32 model on frames, and stop where a tensor that an FP16 model makes float16 would be infinite.
+
+    Arguments and errors as of `overflow`, and:
+
+    Returns:
+        How many frames were looked at.
+
+    Raises:
+        CalibrationError: naming the tensors beyond 65504.
+    """
+    report = overflow(model, dataset, count=count, seed=seed)
+    if infinite := report.infinite:
+        named = ", ".join(f'"{e.tensor}" of {e.node} ({e.largest:.4g})' for e in infinite[:NAMED])
+        more = f" and {len(infinite) - NAMED} more" if len(infinite) > NAMED else ""
+        raise CalibrationError(
+            f"{model} overflows in FP16: on {report.images} frames of {dataset.name} {len(infinite)} of its "
+            f"tensors go beyond {FLOAT16_MAX:.0f} and would be infinite: {named}{more}. Train it so that "
+            "they stay small, scale down the weights in front of them, or use INT8, whose other tensors are FP32."
+        )
+    return report.images
 
 
 def overflow_on(

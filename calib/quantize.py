@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
-from roadseg.runtime import CalibrationError, UsageError, read_manifest, sha256_file
+from roadseg.runtime import CalibrationError, Dataset, UsageError, read_manifest, sha256_file
 from roadseg.runtime.onnxfile import save_onnx
 
 from .cache import Ranges, read_ranges
 from .fp16 import cast_to_fp16
 from .graph import Graph
+from .overflow import refuse_overflow
 from .provenance import stamp
 from .qdq import insert_qdq
 from .source import load_float_model
+
+log = logging.getLogger(__name__)
 
 Precision = Literal["fp16", "int8"]
 
@@ -37,6 +41,8 @@ class QuantizeReport:
     """Weights, other than 0, that float16 makes 0."""
     kept: dict[str, str]
     """What stays float32, by node, and why."""
+    overflow_frames: int = 0
+    """Frames on which no tensor left FP16's range; 0 if nobody looked."""
 
 
 def quantize(
@@ -46,6 +52,8 @@ def quantize(
     out: Path,
     ranges: Path | None = None,
     kept: Collection[str] = (),
+    overflow_data: Dataset | None = None,
+    overflow_count: int = 16,
 ) -> QuantizeReport:
     """Write the typed model: casts and float16 weights for "fp16", Q/DQ nodes and int8 weights for "int8".
 
@@ -57,12 +65,15 @@ def quantize(
         out: the ONNX file to write.
         ranges: what `calibrate` wrote for this very model; needed for "int8", and for that only.
         kept: layers that stay float32 in an INT8 model, by output tensor, as `search` finds them.
+        overflow_data: for "fp16": the float32 model runs on frames of it first, and none of what becomes float16
+            may go beyond 65504 there. Without it nobody looks, and a warning says so.
+        overflow_count: frames of it, at most.
 
     Raises:
         ArtifactError: if a file cannot be read, is damaged, or is no model or no ranges.
-        CalibrationError: if the model is typed already, has nothing to quantise or no such layer to keep, or the
-            ranges are of another.
-        UsageError: if ranges are missing, or given where none are used.
+        CalibrationError: if the model is typed already, has nothing to quantise or no such layer to keep, the
+            ranges are of another, or a tensor overflows in float16.
+        UsageError: if ranges are missing, or ranges, layers or frames given where none are used.
     """
     if (ranges is None) == (precision == "int8"):
         raise UsageError(
@@ -72,7 +83,10 @@ def quantize(
         )
     if kept and precision != "int8":
         raise UsageError("layers are kept float in INT8 models only; leave them out.")
+    if overflow_data is not None and precision != "fp16":
+        raise UsageError("only an FP16 model is looked at on frames for tensors that overflow; leave them out.")
     typed = load_float_model(model)
+    frames = look_for_overflow(model, overflow_data, overflow_count) if precision == "fp16" else 0
     macs = Graph(typed).layer_macs()
     sources = {"onnx": sha256_file(model)}
     if ranges is None:
@@ -92,7 +106,16 @@ def quantize(
         mac_share=sum(macs[name] for name in done) / max(sum(macs.values()), 1),
         flushed_weights=change.flushed_weights,
         kept=change.kept,
+        overflow_frames=frames,
     )
+
+
+def look_for_overflow(model: Path, dataset: Dataset | None, count: int) -> int:
+    """On how many frames no tensor leaves FP16's range, see `refuse_overflow`; without frames 0, and a warning."""
+    if dataset is not None:
+        return refuse_overflow(model, dataset, count=count)
+    log.warning("%s: nobody has looked whether FP16 overflows; give frames (--data) to look on", model)
+    return 0
 
 
 def ranges_of(path: Path, model: Path, model_sha256: str) -> Ranges:

@@ -246,9 +246,13 @@ def quantize(
         float | None,
         typer.Option(min=0, help="Points of mIoU that INT8 may lose: layers stay float until it loses no more."),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="What the budget is measured on.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="What the budget is measured on; for FP16, where no tensor may overflow.")
+    ] = None,
     split: Split = "val",
-    count: Annotated[int | None, typer.Option(min=1, help="Frames of it; all without this.")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Frames of it; without this all, and 16 for FP16.")
+    ] = None,
     judge_split: Annotated[
         str,
         typer.Option(help="Split of --data for the verdict; without it, the frames that layers are chosen on."),
@@ -269,15 +273,23 @@ def quantize(
     from roadseg.verdict import table
 
     if budget is None:
-        if data or count or repair or judge_split:
+        if repair or judge_split or (data and precision is Precision.int8) or (count and not data):
             raise UsageError(
-                "--data, --count, --judge-split and --repair are for a --budget; give one, or leave them out."
+                "--data and --count are what a --budget is measured on, or FP16 is looked at on, --judge-split and "
+                "--repair for a --budget; give one, or leave them out."
             )
         if ranges and len(ranges) > 1:
             raise UsageError("several --ranges are for a --budget to choose from; give one file.")
-        kept = read_settings(layers, calib.Layers).kept if layers else ()
-        found = ranges[0] if ranges else None
-        emit(calib.quantize(model, precision.value, ranges=found, out=out, kept=kept), json)
+        report = calib.quantize(
+            model,
+            precision.value,
+            ranges=ranges[0] if ranges else None,
+            out=out,
+            kept=read_settings(layers, calib.Layers).kept if layers else (),
+            overflow_data=open_data(data, split) if data else None,
+            overflow_count=count or 16,
+        )
+        emit(report, json)
         return
     if data is None or not ranges or layers is not None or precision is not Precision.int8:
         raise UsageError(

@@ -224,16 +224,18 @@ class Pipeline:
         self._step("calibrate", settings, [self.source("int8")], outputs, action)
 
     def quantize(self, precision: Precision) -> None:
-        """The typed model of one precision; FP32 is what export wrote."""
+        """A typed model; FP16 may not overflow on calibration frames. FP32 is what export wrote."""
         if precision == "fp32":
             return
         ranges = self.ranges if precision == "int8" else None
+        frames = self.calibration if precision == "fp16" else None
         source, out = self.source(precision), self.quantized(precision)
 
         def action() -> None:
-            calib.quantize(source, precision, ranges=ranges, out=out)
+            calib.quantize(source, precision, ranges=ranges, out=out, overflow_data=frames)
 
-        self._step(f"quantize-{precision}", {}, [source, *([ranges] if ranges else [])], [out], action)
+        settings = {"overflow_data": frames.fingerprint} if frames is not None else {}
+        self._step(f"quantize-{precision}", settings, [source, *([ranges] if ranges else [])], [out], action)
 
     def correct_bias(self) -> None:
         """The INT8 model with its layers right on average."""

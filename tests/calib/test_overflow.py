@@ -6,11 +6,12 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
+from roadseg.calib import quantize
 from roadseg.calib.fp16 import SUMS
 from roadseg.calib.graph import Graph
 from roadseg.calib.overflow import float32_reasons, largest_magnitudes, overflow, overflow_on
 from roadseg.calib.ranges import expose
-from roadseg.runtime import CalibrationError, ModelSpec
+from roadseg.runtime import CalibrationError, ModelSpec, UsageError
 from roadseg.runtime.onnxfile import onnx_spec
 
 SPEC = ModelSpec("grey", 8, 8, classes=("road", "sky"))
@@ -143,3 +144,47 @@ def test_a_file_is_read_and_images_of_any_split_are_taken(small, scenes):
     told = overflow(small, scenes(split="val"), count=3)
     assert (told.images, told.tensors) == (3, 6)
     assert told.summary()["at_risk"] == 0
+
+
+def scaled(path, out, factor):
+    """The model with the weights of its first layer multiplied by a factor."""
+    model = onnx.load(path)
+    graph = Graph(model)
+    layer = next(node for node in graph.nodes if node.op_type == "Conv")
+    for name in layer.input[1:]:
+        tensor = graph.constants[name]
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(factor), name))
+    onnx.save(model, out)
+    return out
+
+
+def test_a_model_that_overflows_is_not_typed_where_frames_are_given(small, scenes, tmp_path):
+    large, out = scaled(small, tmp_path / "large.onnx", 3e5), tmp_path / "fp16.onnx"
+    with pytest.raises(
+        CalibrationError,
+        match=r"large\.onnx overflows in FP16: on 3 frames of folder.* of its tensors go beyond 65504 "
+        r'.*"first" of Conv "first" \(\d',
+    ):
+        quantize(large, "fp16", out=out, overflow_data=scenes(), overflow_count=3)
+    assert not out.exists()
+    assert quantize(small, "fp16", out=out, overflow_data=scenes(), overflow_count=3).overflow_frames == 3
+
+
+def test_without_frames_it_is_said_that_nobody_looked(small, tmp_path, caplog):
+    assert quantize(small, "fp16", out=tmp_path / "fp16.onnx").overflow_frames == 0
+    assert "nobody has looked whether FP16 overflows" in caplog.text
+
+
+def test_what_stays_float32_may_be_larger(graph, save, tmp_path, scenes):
+    text = f"""g (uint8[1,8,8,3] frames) => (uint8[1,8,8] labels) {{ {HEAD}
+        huge = Mul(images, many) again = Mul(huge, many) pixels = Mul(again, unit) small = Mul(pixels, unit)
+        first = Conv(small, w2x) logits = Conv(first, w2) {TAIL} }}"""
+    model = graph(text, **CONSTANTS, w2x=np.full((1, 3, 1, 1), 0.1, np.float32))
+    path = save(tmp_path / "g.onnx", model, SPEC)
+    assert overflow(path, scenes()).near_overflow[0].largest > 65504
+    assert quantize(path, "fp16", out=tmp_path / "fp16.onnx", overflow_data=scenes()).overflow_frames == 5
+
+
+def test_int8_takes_no_frames_to_look_on(small, scenes, tmp_path):
+    with pytest.raises(UsageError, match="only an FP16 model is looked at"):
+        quantize(small, "int8", ranges=small, out=tmp_path / "x.onnx", overflow_data=scenes())

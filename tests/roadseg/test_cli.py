@@ -28,7 +28,8 @@ def made(stranger, tmp_path_factory):
         ["calibrate", out / "m.onnx", "--data", data, "--count", "8", "--out", out / "m.ranges"],
         ["quantize", out / "m.onnx", "--precision", "int8", "--ranges", out / "m.ranges",
          "--out", out / "m_int8.onnx"],
-        ["quantize", out / "m.onnx", "--precision", "fp16", "--out", out / "m_fp16.onnx"],
+        ["quantize", out / "m.onnx", "--precision", "fp16", "--data", data, "--split", "train",
+         "--out", out / "m_fp16.onnx"],
     ):  # fmt: skip
         done = subprocess.run(
             [*run, *map(str, command)], cwd=stranger, capture_output=True, text=True, check=False
