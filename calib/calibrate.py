@@ -13,6 +13,7 @@ from roadseg.runtime.onnxfile import onnx_spec
 from roadseg.runtime.pixels import fit
 
 from .cache import format_cache
+from .channel_order import refuse_swapped
 from .choose import ImageList, choose
 from .cover import cover
 from .methods import Method
@@ -61,6 +62,7 @@ def calibrate(
     method: Method = "entropy",
     seed: int = 0,
     force: bool = False,
+    check_colours: bool = True,
 ) -> CalibrationReport:
     """Collect the ranges that `quantize` needs, and write them as a TensorRT calibration cache with a manifest.
 
@@ -73,14 +75,18 @@ def calibrate(
             largest in ten thousand, "entropy" and "mse" where that loses least information, or adds least error.
         seed: of the choice of images.
         force: allow a split that accuracy is measured on.
+        check_colours: refuse frames that look as if red and blue were swapped, see channel_order.py.
 
     Raises:
         ArtifactError: if the model cannot be read or `out` not be written.
-        CalibrationError: if the images may not be used, too many of them are copies, the model cannot be
-            quantised, or a value is not finite.
+        CalibrationError: if the images may not be used, too many of them are copies, their channels look swapped,
+            the model cannot be quantised, or a value is not finite.
         DataError: if an image cannot be read.
     """
-    return calibrate_each(model, dataset, {method: out}, count=count, seed=seed, force=force)[method]
+    outs = {method: out}
+    return calibrate_each(model, dataset, outs, count=count, seed=seed, force=force, check_colours=check_colours)[
+        method
+    ]
 
 
 def calibrate_each(
@@ -91,6 +97,7 @@ def calibrate_each(
     count: int = 64,
     seed: int = 0,
     force: bool = False,
+    check_colours: bool = True,
 ) -> dict[Method, CalibrationReport]:
     """Collect ranges by several methods in one pass over the images, and write a file for each, see `calibrate`.
 
@@ -104,12 +111,15 @@ def calibrate_each(
         count: images to take, at most.
         seed: of the choice of images.
         force: allow a split that accuracy is measured on.
+        check_colours: refuse frames that look as if red and blue were swapped.
     """
     chosen = cover(dataset, choose(dataset, count, seed, force), seed)
     network = load_float_model(model)
     spec = onnx_spec(network, model)
     collector = Collector(network, spec, place(network), tuple(outs))
     images, coverage = survey(dataset, chosen)
+    if check_colours:
+        refuse_swapped(network, spec, dataset, chosen)
     listed = ImageList(portable_name(dataset.name), dataset.split, seed, images)
     inputs = {"onnx": sha256_file(model), "images": listed.sha256}
     state = state_path(next(iter(outs.values())))

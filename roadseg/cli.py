@@ -219,6 +219,9 @@ def calibrate(
     ] = "entropy",
     seed: Seed = 0,
     force: Force = False,
+    check_colours: Annotated[
+        bool, typer.Option(help="Refuse frames on which the network is surer with red and blue swapped.")
+    ] = True,
     json: Json = False,
 ) -> None:
     """Collect the ranges of an ONNX model's tensors on calibration images."""
@@ -226,7 +229,15 @@ def calibrate(
     from roadseg.train import open_data
 
     outs = calib.files_by_method(out, calib.parse_methods(method))
-    reports = calib.calibrate_each(model, open_data(data, split), outs, count=count, seed=seed, force=force)
+    reports = calib.calibrate_each(
+        model,
+        open_data(data, split),
+        outs,
+        count=count,
+        seed=seed,
+        force=force,
+        check_colours=check_colours,
+    )
     emit(reports if len(reports) > 1 else next(iter(reports.values())), json)
 
 

@@ -69,6 +69,7 @@ class CalibrationConfig:
     method: calib.Method = "entropy"
     seed: int = 0
     force: bool = False
+    check_colours: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,15 +50,6 @@ def test_two_dark_frames_are_told_apart_by_their_mean():
     assert find_copies([image("0"), image("1")], [thumbnail(dark), thumbnail(darker)]) == {}
 
 
-def test_no_two_frames_of_a_real_drive_are_copies(shared_data):
-    from roadseg.train import open_data
-
-    train = open_data(f"camvid:{shared_data / 'camvid'}", "train")
-    indices = range(0, len(train), 4)  # a second or two apart
-    thumbnails = [thumbnail(train[i].frame) for i in indices]
-    assert find_copies([image(train.keys[i].name) for i in indices], thumbnails) == {}
-
-
 def test_an_error_names_no_more_than_ten():
     copies = {f"b{i}": f"a{i}" for i in range(13)}
     assert name_copies(copies).startswith("b0 is a0, b1 is a1")
