@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
@@ -18,8 +17,6 @@ from .overflow import refuse_overflow
 from .provenance import stamp
 from .qdq import insert_qdq
 from .source import load_float_model
-
-log = logging.getLogger(__name__)
 
 Precision = Literal["fp16", "int8"]
 
@@ -66,7 +63,7 @@ def quantize(
         ranges: what `calibrate` wrote for this very model; needed for "int8", and for that only.
         kept: layers that stay float32 in an INT8 model, by output tensor, as `search` finds them.
         overflow_data: for "fp16": the float32 model runs on frames of it first, and none of what becomes float16
-            may go beyond 65504 there. Without it nobody looks, and a warning says so.
+            may go beyond 65504 there. Without it nobody looks.
         overflow_count: frames of it, at most.
 
     Raises:
@@ -86,7 +83,7 @@ def quantize(
     if overflow_data is not None and precision != "fp16":
         raise UsageError("only an FP16 model is looked at on frames for tensors that overflow; leave them out.")
     typed = load_float_model(model)
-    frames = look_for_overflow(model, overflow_data, overflow_count) if precision == "fp16" else 0
+    frames = refuse_overflow(model, overflow_data, count=overflow_count) if overflow_data is not None else 0
     macs = Graph(typed).layer_macs()
     sources = {"onnx": sha256_file(model)}
     if ranges is None:
@@ -108,14 +105,6 @@ def quantize(
         kept=change.kept,
         overflow_frames=frames,
     )
-
-
-def look_for_overflow(model: Path, dataset: Dataset | None, count: int) -> int:
-    """On how many frames no tensor leaves FP16's range, see `refuse_overflow`; without frames 0, and a warning."""
-    if dataset is not None:
-        return refuse_overflow(model, dataset, count=count)
-    log.warning("%s: nobody has looked whether FP16 overflows; give frames (--data) to look on", model)
-    return 0
 
 
 def ranges_of(path: Path, model: Path, model_sha256: str) -> Ranges:

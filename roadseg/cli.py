@@ -26,6 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+log = logging.getLogger(__name__)
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -286,8 +287,8 @@ def quantize(
     if budget is None:
         if repair or judge_split or (data and precision is Precision.int8) or (count and not data):
             raise UsageError(
-                "--data and --count are what a --budget is measured on, or FP16 is looked at on, --judge-split and "
-                "--repair for a --budget; give one, or leave them out."
+                "--data and --count are what a --budget is measured on, or FP16 is looked at on; --judge-split "
+                "and --repair are for a --budget; give one, or leave them out."
             )
         if ranges and len(ranges) > 1:
             raise UsageError("several --ranges are for a --budget to choose from; give one file.")
@@ -300,6 +301,8 @@ def quantize(
             overflow_data=open_data(data, split) if data else None,
             overflow_count=count or 16,
         )
+        if precision is Precision.fp16 and not report.overflow_frames:
+            log.warning("nobody has looked whether FP16 overflows; give frames (--data) to look on")
         emit(report, json)
         return
     if data is None or not ranges or layers is not None or precision is not Precision.int8:
@@ -307,7 +310,7 @@ def quantize(
             "--budget is for --precision int8; it needs --ranges, and --data to measure on, and finds the layers "
             "itself."
         )
-    report = calib.search(
+    found = calib.search(
         model,
         ranges,
         open_data(data, split),
@@ -318,10 +321,10 @@ def quantize(
         judged=open_data(data, judge_split) if judge_split else None,
         gpu=calib.find_gpu(target),
     )
-    emit(report if json else report.summary(), json)
+    emit(found if json else found.summary(), json)
     if not json:
-        console.print(table(report.verdict))
-    report.raise_for_budget()
+        console.print(table(found.verdict))
+    found.raise_for_budget()
 
 
 @app.command()

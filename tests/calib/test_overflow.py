@@ -170,11 +170,6 @@ def test_a_model_that_overflows_is_not_typed_where_frames_are_given(small, scene
     assert quantize(small, "fp16", out=out, overflow_data=scenes(), overflow_count=3).overflow_frames == 3
 
 
-def test_without_frames_it_is_said_that_nobody_looked(small, tmp_path, caplog):
-    assert quantize(small, "fp16", out=tmp_path / "fp16.onnx").overflow_frames == 0
-    assert "nobody has looked whether FP16 overflows" in caplog.text
-
-
 def test_what_stays_float32_may_be_larger(graph, save, tmp_path, scenes):
     text = f"""g (uint8[1,8,8,3] frames) => (uint8[1,8,8] labels) {{ {HEAD}
         huge = Mul(images, many) again = Mul(huge, many) pixels = Mul(again, unit) small = Mul(pixels, unit)

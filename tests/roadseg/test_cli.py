@@ -63,6 +63,15 @@ def test_lint_asks_for_a_quantised_model(roadseg, made):
     refused(roadseg("lint", made / "m.onnx"), 1, "nothing in it is quantised")
 
 
+def test_without_frames_it_is_said_that_nobody_looked_whether_fp16_overflows(roadseg, made, stranger, tmp_path):
+    quantize = ["quantize", made / "m.onnx", "--precision", "fp16", "--out", tmp_path / "fp16.onnx"]
+    said = "nobody has looked whether FP16 overflows"
+    assert said in roadseg(*quantize).err
+    looked = roadseg(*quantize, "--data", f"folder:{stranger / 'data'}")
+    assert said not in looked.err
+    assert "overflow_frames" in looked.err
+
+
 def test_a_budget_ends_with_a_verdict(roadseg, made, stranger, tmp_path):
     quantize = ["quantize", made / "m.onnx", "--precision", "int8", "--ranges", made / "m.ranges", "--budget", 100]
     data = ["--data", f"folder:{stranger / 'data'}", "--count", 2, "--repair", f"folder:{stranger / 'data'}"]
