@@ -30,6 +30,9 @@ from .overflow import OverflowReport as OverflowReport
 from .overflow import overflow as overflow
 from .quantize import QuantizeReport as QuantizeReport
 from .quantize import quantize as quantize
+from .round_weights import LayerRounding as LayerRounding
+from .round_weights import RoundingReport as RoundingReport
+from .round_weights import round_weights as round_weights
 from .search import Layers as Layers
 from .search import SearchReport as SearchReport
 from .search import search as search

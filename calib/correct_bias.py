@@ -21,13 +21,13 @@ import onnx
 from onnx import NodeProto, numpy_helper
 
 from roadseg.runtime import CalibrationError, Dataset, ModelSpec, sha256_file
-from roadseg.runtime.onnxfile import PRECISION_KEY, load_onnx, metadata, onnx_spec, save_onnx
+from roadseg.runtime.onnxfile import onnx_spec, save_onnx
 
 from .graph import array_of, check, drop_unused
 from .observe import Frames, observe
 from .placement import Layer, place
 from .provenance import provenance, stamp
-from .source import load_float_model
+from .source import UNCORRECTED, load_float_model, load_quantized
 
 Means = npt.NDArray[np.float64]
 """Mean of each channel over frames and positions."""
@@ -67,7 +67,7 @@ def correct_bias(
 
     Args:
         model: the float32 model that `quantized` was made from.
-        quantized: what `quantize` made of it as "int8".
+        quantized: what `quantize` made of it as "int8"; or `round_weights`, of that.
         dataset: of which images are chosen, see `choose`.
         out: the ONNX file to write.
         count: images to take, at most.
@@ -79,7 +79,7 @@ def correct_bias(
         CalibrationError: if the images may not be used, or the models do not belong together.
         DataError: if an image cannot be read.
     """
-    exact, rounded = load_float_model(model), load_quantized(quantized, model)
+    exact, rounded = load_float_model(model), load_uncorrected(quantized, model)
     spec = onnx_spec(exact, model)
     frames = Frames(dataset, spec, count, seed, force)
     images = frames.listed()
@@ -93,29 +93,23 @@ def correct_bias(
         add_to_bias(rounded, nodes[layer.output], wanted[layer.output] - given)
     drop_unused(rounded)
     check(rounded)
-    stamp(rounded, "int8", {"uncorrected_onnx": sha256_file(quantized), "bias_images": images.sha256})
+    stamp(rounded, "int8", {UNCORRECTED: sha256_file(quantized), "bias_images": images.sha256})
     save_onnx(out, rounded)
     return BiasReport(out, sha256_file(out), len(frames), images.sha256, len(layers), len(movable), kept)
 
 
-def load_quantized(path: Path, model: Path) -> onnx.ModelProto:
-    """Read the INT8 model that was made from `model`.
+def load_uncorrected(path: Path, model: Path) -> onnx.ModelProto:
+    """Read the INT8 model that `quantize` or `round_weights` made of `model`.
 
     Raises:
         ArtifactError: if it cannot be read.
         CalibrationError: if it is not INT8, of another model, or corrected already.
     """
-    rounded = load_onnx(path)
-    sources = provenance(rounded)
-    precision = metadata(rounded).get(PRECISION_KEY, "unknown")
-    if precision != "int8":
+    rounded = load_quantized(path, model)
+    if UNCORRECTED in provenance(rounded):
         raise CalibrationError(
-            f"{path} is {precision.upper()}; only what `quantize` made as INT8 has biases to correct."
+            f"the biases of {path} are corrected already; take what `quantize` or `round-weights` wrote."
         )
-    if sources.get("onnx") != sha256_file(model):
-        raise CalibrationError(f"{path} was not made from {model}. Quantize {model} again, or give the right one.")
-    if "uncorrected_onnx" in sources:
-        raise CalibrationError(f"the biases of {path} are corrected already; take what `quantize` wrote.")
     return rounded
 
 

@@ -328,6 +328,26 @@ def quantize(
 
 
 @app.command()
+def round_weights(
+    model: Annotated[Path, typer.Argument(help="The FP32 model that the INT8 one was made from.")],
+    quantized: Annotated[Path, typer.Argument(help="The INT8 model, its biases not corrected yet.")],
+    data: Data,
+    out: Out,
+    split: Split = "train",
+    count: Annotated[int, typer.Option(min=1, help="Images to take.")] = 16,
+    seed: Seed = 0,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Write an INT8 model whose weights are rounded so that its layers err least on images."""
+    from roadseg import calib
+    from roadseg.train import open_data
+
+    dataset = open_data(data, split)
+    emit(calib.round_weights(model, quantized, dataset, out=out, count=count, seed=seed, force=force), json)
+
+
+@app.command()
 def correct_bias(
     model: Annotated[Path, typer.Argument(help="The FP32 model that the INT8 one was made from.")],
     quantized: Annotated[Path, typer.Argument(help="The INT8 model.")],

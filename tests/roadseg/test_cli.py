@@ -391,6 +391,19 @@ def test_biases_are_corrected_against_the_float_model(roadseg, place):
     refused(roadseg(*command, "--split", "val"), 1, "val")
 
 
+def test_weights_are_rounded_anew_before_biases_are_corrected(roadseg, place):
+    made, out, last = place.folder / "made", place.folder / "rounded.onnx", place.folder / "last.onnx"
+    options = ["--data", place.data, "--count", 2, "--json"]
+    done = roadseg("round-weights", made / "m.onnx", made / "m_int8.onnx", *options, "--out", out)
+    assert done.code == 0
+    assert len(done.json["rounded"]) + len(done.json["kept"]) == done.json["layers"] > 0
+    assert all(layer["error_after"] < layer["error_before"] for layer in done.json["rounded"].values())
+    assert roadseg("correct-bias", made / "m.onnx", out, *options, "--out", last).code == 0
+    refused(
+        roadseg("round-weights", made / "m.onnx", last, *options, "--out", "x.onnx"), 1, "are corrected already"
+    )
+
+
 @pytest.mark.parametrize(
     "command",
     [
