@@ -11,6 +11,9 @@ from .calibrate import files_by_method as files_by_method
 from .choose import Image as Image
 from .choose import ImageList as ImageList
 from .choose import choose as choose
+from .choose_ranges import ChoiceReport as ChoiceReport
+from .choose_ranges import ChosenDetails as ChosenDetails
+from .choose_ranges import choose_ranges as choose_ranges
 from .correct_bias import BiasReport as BiasReport
 from .correct_bias import correct_bias as correct_bias
 from .cost import estimate_ms as estimate_ms

@@ -243,6 +243,26 @@ def calibrate(
 
 
 @app.command()
+def choose_ranges(
+    model: Path,
+    ranges: Annotated[list[Path], typer.Argument(help="What `roadseg calibrate` wrote, by several methods.")],
+    data: Data,
+    out: Out,
+    split: Split = "train",
+    count: Annotated[int, typer.Option(min=1, help="Images to measure on.")] = 8,
+    seed: Seed = 0,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Write ranges that are for each tensor those of the method which changes a model's answers least."""
+    from roadseg import calib
+    from roadseg.train import open_data
+
+    dataset = open_data(data, split)
+    emit(calib.choose_ranges(model, ranges, dataset, out=out, count=count, seed=seed, force=force), json)
+
+
+@app.command()
 def quantize(
     model: Path,
     precision: Annotated[Precision, typer.Option(help="fp16 needs no ranges.")],

@@ -391,6 +391,18 @@ def test_biases_are_corrected_against_the_float_model(roadseg, place):
     refused(roadseg(*command, "--split", "val"), 1, "val")
 
 
+def test_ranges_are_chosen_from_several_methods(roadseg, place):
+    made, data = place.folder / "made", ["--data", place.data, "--count", 2]
+    roadseg("calibrate", made / "m.onnx", *data, "--method", "mse,minmax", "--out", made / "c.ranges")
+    choose, out = ["choose-ranges", made / "m.onnx", made / "c_mse.ranges"], made / "best.ranges"
+    done = roadseg(*choose, made / "c_minmax.ranges", *data, "--out", out, "--json")
+    assert done.code == 0
+    assert done.json["divergence"] <= min(done.json["divergences"].values())
+    quantized = roadseg("quantize", made / "m.onnx", "--precision", "int8", "--ranges", out, "--out", "x.onnx")
+    assert quantized.code == 0
+    refused(roadseg(*choose, *data, "--out", "x.ranges"), 2, "two methods or more, got 1 file")
+
+
 def test_weights_are_rounded_anew_before_biases_are_corrected(roadseg, place):
     made, out, last = place.folder / "made", place.folder / "rounded.onnx", place.folder / "last.onnx"
     options = ["--data", place.data, "--count", 2, "--json"]
