@@ -90,8 +90,12 @@ def lint(path: Path) -> LintReport:
 
 
 def lint_model(model: onnx.ModelProto) -> LintReport:
-    """Tell how the layers of a model in memory will run; weights in Constant nodes become initialisers."""
+    """Tell how the layers of a model in memory will run.
+
+    Weights in Constant nodes become initialisers, and ONNX Runtime's own Q/DQ operators become those of ONNX.
+    """
     lift_constants(model)
+    standardise_pairs(model)
     graph = Graph(model)
     layers = [node for node in graph.nodes if node.op_type in WEIGHTED]
     macs = {node.output[0]: _macs(graph, node) for node in layers}
@@ -99,6 +103,17 @@ def lint_model(model: onnx.ModelProto) -> LintReport:
     findings = tuple(finding for node in graph.nodes for finding in _findings(graph, node, int8))
     share = sum(macs[name] for name in int8) / max(sum(macs.values()), 1)
     return LintReport(len(macs), len(int8), share, findings)
+
+
+def standardise_pairs(model: onnx.ModelProto) -> None:
+    """Make QuantizeLinear and DequantizeLinear of the domain com.microsoft those of ONNX, in place.
+
+    They are the same but for types that ONNX did not have at first (onnxruntime/docs/ContribOperators.md), and
+    shapes are inferred through ONNX's only. `quantize_static` writes them where `UseQDQContribOps` asks for them.
+    """
+    for node in model.graph.node:
+        if node.domain == "com.microsoft" and node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            node.domain = ""
 
 
 def _macs(graph: Graph, node: NodeProto) -> int:

@@ -324,6 +324,35 @@ def test_weights_may_be_stored_as_float_behind_a_pair_of_their_own(findings):
     assert [side for _, side, _ in findings(body, zeros=np.zeros(4, np.int8))] == ["output"]
 
 
+def test_a_graph_as_onnxruntime_quantises_it_is_read():
+    """Unsigned activations with a zero point, a bias of 32 bits, and Q/DQ of ONNX Runtime's own domain."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 13, "com.microsoft" : 1]>
+        g (float[1,4,8,8] x) => (float[1,4,4,4] y) {
+            middle = Constant<value = uint8 {128}>()
+            xq = com.microsoft.QuantizeLinear(x, s, middle)
+            xd = com.microsoft.DequantizeLinear(xq, s, middle)
+            wd = com.microsoft.DequantizeLinear<axis=0>(w, four, zeros)
+            bd = com.microsoft.DequantizeLinear<axis=0>(b, four, wide_zeros)
+            first = Conv(xd, wd, bd)
+            y = Conv<strides=[2,2]>(first, float_w)
+        }"""
+    )
+    constants = CONSTANTS | {"b": np.ones(4, np.int32), "zeros": np.zeros(4, np.int8)}
+    for name, array in (constants | {"wide_zeros": np.zeros(4, np.int32)}).items():
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
+    report = lint_model(model)
+    assert [(finding.node, finding.side) for finding in report.findings] == [
+        ('QuantizeLinear "xq"', "pair"),
+        ('DequantizeLinear "xd"', "pair"),
+        ('Conv "first"', "bias"),
+        ('Conv "first"', "output"),
+        ('Conv "y"', "input"),
+    ]
+    # 8x8 positions of 4x4 channels in INT8, 4x4 positions of 4x4 channels in float: 1024 to 256.
+    assert (report.layers, report.int8_layers, report.mac_share) == (2, 1, 0.8)
+
+
 def test_a_model_with_nothing_quantised_is_refused(small):
     with pytest.raises(CalibrationError, match=r"has no DequantizeLinear: nothing in it is quantised"):
         lint(small)
