@@ -5,13 +5,14 @@ import pytest
 
 from roadseg.calib import METHODS, calibrate, calibrate_each, files_by_method
 from roadseg.calib.calibrate import SAVE_EVERY
+from roadseg.calib.channel_order import FRAMES
 from roadseg.calib.placement import place
 from roadseg.calib.ranges import Collector
 from roadseg.calib.state import load_state, save_state, state_key, state_path
 from roadseg.runtime.onnxfile import load_onnx, onnx_spec
 
 IMAGES = 40
-"""Read twice: looked at all of them, and then run."""
+"""Read twice: looked at all of them, then some to see their colours, and then run."""
 
 
 class Killed(BaseException):
@@ -45,7 +46,7 @@ def frames(scenes):
 def die(model, frames, out, count=IMAGES, **settings):
     """Calibrate until 20 images have been run."""
     with pytest.raises(Killed):
-        calibrate(model, Mortal(frames, count + 20), out=out, count=count, **settings)
+        calibrate(model, Mortal(frames, (count < IMAGES) + count + FRAMES + 20), out=out, count=count, **settings)
     assert state_path(out).is_file()
 
 
@@ -58,10 +59,10 @@ def test_a_killed_run_goes_on_to_the_same_files_by_every_method(small, frames, t
     whole, cut = (files_by_method(tmp_path / name / "m.ranges", METHODS) for name in ("whole", "cut"))
     calibrate_each(small, frames, whole)
     with pytest.raises(Killed):
-        calibrate_each(small, Mortal(frames, IMAGES + after), cut)
+        calibrate_each(small, Mortal(frames, IMAGES + FRAMES + after), cut)
     again = Mortal(frames)
     calibrate_each(small, again, cut)
-    assert again.reads == IMAGES + IMAGES - kept
+    assert again.reads == IMAGES + IMAGES + FRAMES - kept
     assert files_in(tmp_path / "cut") == files_in(tmp_path / "whole")
 
 
@@ -72,7 +73,7 @@ def test_the_state_of_other_settings_is_not_gone_on_with(small, frames, tmp_path
         die(small, frames, out, **other)
         again = Mortal(frames)
         report = calibrate(small, again, out=out, count=39)
-        assert again.reads == 2 * 39
+        assert again.reads == 1 + 39 + FRAMES + 39  # one tells that there are no labels
         assert report.sha256 == expected.sha256
         assert not state_path(out).exists()
 
@@ -85,7 +86,7 @@ def test_the_state_of_another_model_is_not_gone_on_with(small, frames, tmp_path)
     small.write_bytes(model.SerializeToString())
     again = Mortal(frames)
     calibrate(small, again, out=out)
-    assert again.reads == IMAGES + IMAGES
+    assert again.reads == IMAGES + IMAGES + FRAMES
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_a_damaged_state_is_told_and_begun_anew(small, frames, tmp_path, damage,
     again = Mortal(frames)
     with caplog.at_level(logging.WARNING, "roadseg"):
         calibrate(small, again, out=out)
-    assert again.reads == IMAGES + IMAGES
+    assert again.reads == IMAGES + IMAGES + FRAMES
     assert "m.ranges.state is damaged; calibration begins anew" in caplog.text
 
 
