@@ -69,6 +69,10 @@ class Graph:
         """Whether a tensor is float32."""
         return self.type_of(tensor) == TensorProto.FLOAT
 
+    def is_half(self, tensor: str) -> bool:
+        """Whether a tensor is float16."""
+        return self._types.get(tensor) == TensorProto.FLOAT16
+
     def has_weights(self, node: NodeProto) -> bool:
         """Whether a node multiplies by a constant float32 matrix or kernel."""
         weights = self.constants.get(node.input[1]) if node.op_type in WEIGHTED else None

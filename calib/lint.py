@@ -10,6 +10,7 @@ that too. What it asks for is what TensorRT fuses (developer guide, "Working wit
   before them and DQ behind them.
 - Of the two inputs of a residual sum the one that a layer gives stays float, the other is quantised.
 - Concatenating is copying if inputs and output have one scale.
+- Casts between float types part nothing: TensorRT-RTX puts them into the kernels beside them.
 
 The reports of "INT8 slower than FP16" (TensorRT issues 993, 2976, 3197 and 3492) are each one of these, broken.
 """
@@ -184,12 +185,12 @@ def _why_float(graph: Graph, node: NodeProto, constant: list[bool]) -> tuple[str
 
 def _what_parts(graph: Graph, tensor: str) -> tuple[str, str]:
     """Cause and remedy for a layer whose weights are quantised and whose input is not."""
-    nearest = node = graph.producer.get(tensor)
+    nearest = node = _source(graph, tensor)
     while node is not None and node.op_type in (*FOLDED, *ACTIVATIONS, *COMMUTING, *MOVING):
         if any(_dequantizer(graph, name) for name in node.input):
             assert nearest is not None
             return f"{title(node)} stands between its Q/DQ and it", f"quantise again behind {title(nearest)}"
-        node = graph.producer.get(node.input[0])
+        node = _source(graph, node.input[0])
     return "its weights are quantised, its input is not", f'quantise "{tensor}", behind batch norm and activation'
 
 
@@ -211,7 +212,8 @@ def _output_findings(graph: Graph, node: NodeProto) -> Iterator[Finding]:
         yield Finding(title(node), "output", f'its result is the output "{tensor}"', "nothing to do")
     elif readers:
         too = "too " if len(readers) < len(everyone) else ""
-        cause = f"its result is read as float {too}by {', '.join(dict.fromkeys(map(title, readers)))}"
+        kind = _float_type(graph, readers)
+        cause = f"its result is read as {kind} {too}by {', '.join(dict.fromkeys(map(title, readers)))}"
         yield Finding(title(node), "output", cause, _output_remedy(graph, readers, bool(too)))
     elif len({_scale(graph, reader.input[1]) for reader in everyone}) > 1:
         cause = f'its result "{tensor}" is quantised with different scales'
@@ -219,12 +221,17 @@ def _output_findings(graph: Graph, node: NodeProto) -> Iterator[Finding]:
 
 
 def _readers(graph: Graph, tensor: str) -> Iterator[NodeProto]:
-    """Who reads a tensor, behind operators that commute with rounding."""
-    for reader in graph.consumers[tensor]:
+    """Who reads a tensor, behind casts and operators that commute with rounding."""
+    for reader in _uncast_readers(graph, tensor):
         if reader.op_type in COMMUTING and reader.output[0] not in graph.outputs:
             yield from _readers(graph, reader.output[0])
         else:
             yield reader
+
+
+def _float_type(graph: Graph, readers: list[NodeProto]) -> str:
+    """As what operators read a float tensor: "float16" if all do, else "float"."""
+    return "float16" if all(any(map(graph.is_half, reader.input)) for reader in readers) else "float"
 
 
 def _output_remedy(graph: Graph, readers: list[NodeProto], also_quantized: bool) -> str:
@@ -271,10 +278,10 @@ def _adds_bias(graph: Graph, node: NodeProto) -> bool:
 
 def _parted_activations(graph: Graph, tensor: str) -> Iterator[NodeProto]:
     """Batch norm or activation that reads a layer's result through Q/DQ of its own."""
-    for quantizer in graph.consumers[tensor]:
+    for quantizer in _uncast_readers(graph, tensor):
         if quantizer.op_type == "QuantizeLinear":
             pairs = graph.consumers[quantizer.output[0]]
-            readers = [reader for pair in pairs for reader in graph.consumers[pair.output[0]]]
+            readers = [reader for pair in pairs for reader in _uncast_readers(graph, pair.output[0])]
             if len(readers) == 1 and readers[0].op_type in FOLDED + ACTIVATIONS:
                 yield readers[0]
 
@@ -298,13 +305,14 @@ def _layer_behind(graph: Graph, tensor: str, int8: set[str]) -> NodeProto | None
     node = graph.producer.get(tensor)
     if node is None or tensor in int8:
         return node
-    passes = node.op_type in (*FOLDED, "DequantizeLinear", "QuantizeLinear")
+    passes = node.op_type in (*FOLDED, "DequantizeLinear", "QuantizeLinear") or _is_float_cast(node)
     return _layer_behind(graph, node.input[0], int8) if passes else None
 
 
 def _concat_findings(graph: Graph, node: NodeProto) -> Iterator[Finding]:
     """Whether a concatenation in front of a QuantizeLinear copies 8 bits."""
-    behind = {_scale(graph, r.input[1]) for r in graph.consumers[node.output[0]] if r.op_type == "QuantizeLinear"}
+    readers = _uncast_readers(graph, node.output[0])
+    behind = {_scale(graph, reader.input[1]) for reader in readers if reader.op_type == "QuantizeLinear"}
     if not behind:
         return
     computed = [name for name in node.input if not _is_constant(graph, name)]
@@ -344,23 +352,45 @@ def _pair_findings(graph: Graph, node: NodeProto) -> Iterator[Finding]:
 
 def _data_pair(graph: Graph, node: NodeProto) -> NodeProto | None:
     """The DequantizeLinear of a layer's data, in front of operators that commute with rounding."""
-    source = graph.producer.get(node.input[0])
+    source = _source(graph, node.input[0])
     while source is not None and source.op_type in COMMUTING:
-        source = graph.producer.get(source.input[0])
+        source = _source(graph, source.input[0])
     return source if source is not None and source.op_type == "DequantizeLinear" else None
 
 
 def _dequantizer(graph: Graph, tensor: str) -> NodeProto | None:
     """The DequantizeLinear that gives a tensor."""
-    node = graph.producer.get(tensor)
+    node = _source(graph, tensor)
     return node if node is not None and node.op_type == "DequantizeLinear" else None
+
+
+def _source(graph: Graph, tensor: str) -> NodeProto | None:
+    """What gives a tensor, in front of casts between float types."""
+    return graph.producer.get(_uncast(graph, tensor))
+
+
+def _uncast(graph: Graph, tensor: str) -> str:
+    """The tensor in front of casts between float types."""
+    node = graph.producer.get(tensor)
+    return _uncast(graph, node.input[0]) if node is not None and _is_float_cast(node) else tensor
+
+
+def _uncast_readers(graph: Graph, tensor: str) -> Iterator[NodeProto]:
+    """Who reads a tensor, behind casts between float types."""
+    for reader in graph.consumers[tensor]:
+        passes = _is_float_cast(reader) and reader.output[0] not in graph.outputs
+        yield from _uncast_readers(graph, reader.output[0]) if passes else (reader,)
+
+
+def _is_float_cast(node: NodeProto) -> bool:
+    return node.op_type == "Cast" and attribute(node, "to", 0) in (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
 def _is_constant(graph: Graph, tensor: str) -> bool:
     """Whether a tensor is an initialiser, quantised or not."""
-    node = graph.producer.get(tensor)
+    node = _source(graph, tensor)
     if node is None:
-        return tensor in graph.constants
+        return _uncast(graph, tensor) in graph.constants
     return node.op_type in ("QuantizeLinear", "DequantizeLinear") and _is_constant(graph, node.input[0])
 
 

@@ -174,6 +174,61 @@ def test_readers_that_take_a_result_as_float_are_named(findings):
     assert findings(body) == [('Conv "conv"', "output", 'its result is read as float too by Sigmoid "gate"')]
 
 
+DOWN, UP = "Cast<to=10>", "Cast<to=1>"
+"""To float16, and to float32."""
+
+
+def test_casts_part_neither_a_layer_from_its_pair_nor_a_sum_nor_a_concatenation(findings):
+    body = f"""{INPUT} {WEIGHTS} xh = {DOWN}(xd) wh = {DOWN}(wd)
+        first = Conv(xh, wh)
+        sum = Add(first, xh)
+        relu = Relu(sum)
+        rf = {UP}(relu) rq = QuantizeLinear(rf, s, z) rd = DequantizeLinear(rq, s, z) rh = {DOWN}(rd)
+        both = Concat<axis=1>(rh, xh)
+        bf = {UP}(both) bq = QuantizeLinear(bf, s, z)
+        y = DequantizeLinear(bq, s, z)"""
+    assert findings(body, output="float[1,8,8,8] y") == []
+
+
+def test_readers_behind_casts_are_named_and_whether_they_read_float16(findings):
+    body = f"{INPUT} {WEIGHTS} conv = Conv(xd, wd) half = {DOWN}(conv) gate = Sigmoid(half) y = {UP}(gate)"
+    assert findings(body) == [('Conv "conv"', "output", 'its result is read as float16 by Sigmoid "gate"')]
+    both = f"{body.removesuffix(f'y = {UP}(gate)')} full = {UP}(gate) y = Mul(conv, full)"
+    assert findings(both) == [
+        ('Conv "conv"', "output", 'its result is read as float by Sigmoid "gate", Mul "y"'),
+    ]
+
+
+def test_what_parts_a_pair_from_its_layer_is_named_behind_casts(findings):
+    body = f"""{INPUT} {WEIGHTS} xh = {DOWN}(xd)
+        up = Resize<mode="nearest">(xh, , , sizes)
+        full = {UP}(up)
+        y = Conv(full, wd)"""
+    assert findings(body, output="float[1,4,16,16] y") == [
+        ('Conv "y"', "input", 'Resize "up" stands between its Q/DQ and it'),
+    ]
+
+
+def test_an_activation_in_float16_behind_a_pair_of_its_own_is_found(findings):
+    body = f"""{INPUT} {WEIGHTS}
+        conv = Conv(xd, wd)
+        q = QuantizeLinear(conv, s, z) d = DequantizeLinear(q, s, z) half = {DOWN}(d)
+        relu = Relu(half)
+        y = {UP}(relu)"""
+    cause = 'its Q/DQ stands before Relu "relu", which becomes a kernel of its own'
+    assert findings(body) == [('Conv "conv"', "output", cause)]
+
+
+def test_a_sum_in_float16_with_no_input_quantised_is_found(findings):
+    body = f"""{INPUT} {WEIGHTS}
+        conv = Conv(xd, wd) half = {DOWN}(conv)
+        gate = Sigmoid(half)
+        first = Conv(xd, wd) fh = {DOWN}(first)
+        sum = Add(fh, gate)
+        y = {UP}(sum)"""
+    assert ('Add "sum"', "sum") in [finding[:2] for finding in findings(body)]
+
+
 @pytest.mark.parametrize(
     ("behind", "remedy"),
     [
