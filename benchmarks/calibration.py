@@ -73,7 +73,7 @@ def measure_methods(model: Path, data: str) -> list[dict[str, Any]]:
     rows = []
     for method, report in reports.items():
         typed = model.with_name(f"{method}.onnx")
-        run("quantize", model, "--precision", "int8", "--ranges", report["path"], "--out", typed)
+        run("quantize", model, "--precision", "int8", "--rest", "fp32", "--ranges", report["path"], "--out", typed)
         parity, _ = run("parity", "camvid", typed, "--data", data, "--split", "val", "--budget", 100)
         rows.append({"method": method, "images": report["images"], **{key: parity[key] for key in KEPT}})
         print(rows[-1], flush=True)

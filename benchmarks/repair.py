@@ -123,7 +123,7 @@ def study(data: str, folder: Path) -> list[dict[str, Any]]:
     for equaliser, method in itertools.product(EQUALISERS, METHODS):
         model = EQUALISERS[equaliser](exported, train, folder / "equal.onnx")
         calib.calibrate(model, train, out=folder / "m.ranges", method=method)
-        calib.quantize(model, "int8", ranges=folder / "m.ranges", out=folder / "int8.onnx")
+        calib.quantize(model, "int8", ranges=folder / "m.ranges", out=folder / "int8.onnx", rest="fp32")
         for corrector, correct in CORRECTORS.items():
             candidate = correct(model, folder / "int8.onnx", train, folder / "corrected.onnx")
             verdict = compare(reference, Segmenter.open(candidate), val).as_json(budget=1.0)

@@ -33,6 +33,7 @@ from .overflow import OverflowReport as OverflowReport
 from .overflow import overflow as overflow
 from .quantize import QuantizeReport as QuantizeReport
 from .quantize import quantize as quantize
+from .rest import Rest as Rest
 from .round_weights import LayerRounding as LayerRounding
 from .round_weights import RoundingReport as RoundingReport
 from .round_weights import round_weights as round_weights

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import NodeProto, numpy_helper
+from onnx import NodeProto, TensorProto, numpy_helper
 
 from roadseg.runtime import CalibrationError, Dataset, ModelSpec, sha256_file
 from roadseg.runtime.onnxfile import onnx_spec, save_onnx
@@ -138,12 +138,15 @@ def channel_means(
 
 def fixed_reason(model: onnx.ModelProto, node: NodeProto) -> str:
     """Why a layer's bias cannot be moved; empty if it can."""
+    constants = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    if node.op_type == "Cast" or constants.get(node.input[1]) == TensorProto.FLOAT16:
+        return "it computes in float16"
     if node.op_type not in BIASED:
         return "it has no bias"
     if node.op_type == "Gemm" and any(a.name == "beta" and a.f != 1 for a in node.attribute):
         return "its bias is multiplied by a factor"
     name = bias_name(node)
-    if name and all(tensor.name != name for tensor in model.graph.initializer):
+    if name and name not in constants:
         return "its bias is computed"
     return ""
 

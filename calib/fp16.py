@@ -10,7 +10,7 @@ The final resize and argmax are float16: on CamVid, rounding the upsampled logit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 import numpy as np
 import onnx
@@ -24,6 +24,7 @@ from .sums import bounds, is_long_sum
 SUMS = "it adds up many values, which overflow or lose digits in float16"
 CARRIED = "it reads what float16 cannot hold, and nothing has brought that back into range"
 SIGNS = "float16 makes small values 0, which has no sign"
+LARGE = "its result goes beyond float16's range"
 POWERS = "its result leaves float16's range for ordinary arguments"
 KEPT = {
     **dict.fromkeys(("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "CumSum"), SUMS),
@@ -48,14 +49,18 @@ def cast_to_fp16(model: onnx.ModelProto) -> Change:
     return Change(half, kept, flushed)
 
 
-def assign_types(graph: Graph) -> tuple[frozenset[str], dict[str, str]]:
+def assign_types(graph: Graph, unheld: Set[str] = frozenset()) -> tuple[frozenset[str], dict[str, str]]:
     """Decide for each node whether it computes in float16.
+
+    Args:
+        graph: of a float32 model.
+        unheld: tensors that are known to go beyond float16's range.
 
     Returns:
         The first output of each that does; and of each behind the first layer that does not, its title and why.
     """
     behind: set[str] = set()
-    beyond: set[str] = set()
+    beyond: set[str] = set(unheld)
     half: set[str] = set()
     kept: dict[str, str] = {}
     for node in graph.nodes:
@@ -66,7 +71,8 @@ def assign_types(graph: Graph) -> tuple[frozenset[str], dict[str, str]]:
         reads_beyond = bool(beyond.intersection(node.input))
         if not bounds(graph, node) and (reads_beyond or is_long_sum(graph, node) or vanishing(graph, node)):
             beyond.update(results)
-        if reason := float_reason(graph, node) or (CARRIED if reads_beyond else ""):
+        carried = CARRIED if reads_beyond else LARGE if unheld & set(results) else ""
+        if reason := float_reason(graph, node) or carried:
             kept[title(node)] = reason
         else:
             half.add(node.output[0])

@@ -27,9 +27,11 @@ class Change:
     nodes: frozenset[str]
     """First output of every node that now computes in the new precision."""
     kept: dict[str, str]
-    """Why a node stays float32, by its title."""
+    """Why a node does not, by its title."""
     flushed_weights: int = 0
     """Weights, other than 0, that became 0."""
+    float32: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Where what is not INT8 is float16: why a node is float32 all the same, by its title."""
 
 
 class Graph:

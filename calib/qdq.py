@@ -1,8 +1,8 @@
 """INT8 in the graph: QuantizeLinear and DequantizeLinear where `placement` says.
 
 Activations have one scale per tensor, weights one per output channel; all are symmetric with zero point 0, as
-TensorRT demands. Weights are stored as int8, so the file is a quarter of the size. What is not quantised stays
-float32.
+TensorRT demands. Weights are stored as int8, so the file is a quarter of the size. What is not quantised is
+float16 or float32, see `rest`.
 """
 
 from __future__ import annotations
@@ -15,28 +15,40 @@ import onnx
 from onnx import NodeProto, helper, numpy_helper
 
 from .cache import INT8_MAX, Ranges
-from .graph import Change, array_of, check, drop_unused, set_nodes
+from .fp16 import Rewriter, count_flushed
+from .graph import Change, Graph, array_of, check, drop_unused, set_nodes
 from .placement import Layer, Placement, place
+from .rest import Rest, assign_rest
 
 ZERO_POINT = "int8_zero"
 """Initialiser that all activations share."""
 
 
-def insert_qdq(model: onnx.ModelProto, ranges: Ranges, kept: Collection[str] = ()) -> Change:
-    """Quantise a float32 model in place, but for the layers in `kept`, see `place`.
+def insert_qdq(model: onnx.ModelProto, ranges: Ranges, kept: Collection[str] = (), rest: Rest = "fp16") -> Change:
+    """Quantise a float32 model in place.
+
+    Args:
+        model: with its weights in initialisers.
+        ranges: of every tensor that is quantised.
+        kept: layers that stay float, see `place`.
+        rest: what is not INT8, where float16 can hold it.
 
     Raises:
         CalibrationError: if nothing can be quantised, a tensor has no range, or `kept` has an unknown layer.
     """
-    placement = place(model, kept)
+    placement, graph = place(model, kept), Graph(model)
+    half, float32 = assign_rest(graph, placement, ranges) if rest == "fp16" else (frozenset[str](), {})
+    flushed = count_flushed(graph, half)
     model.graph.initializer.append(numpy_helper.from_array(np.zeros((), np.int8), ZERO_POINT))
     for tensor in placement.activations:
         model.graph.initializer.append(numpy_helper.from_array(np.array(ranges.scale(tensor)), scale_name(tensor)))
     set_nodes(model, list(_nodes(model, placement)))
+    if half:
+        set_nodes(model, list(Rewriter(Graph(model), half).nodes()))
     drop_unused(model)
     check(model)
-    kept = {layer.title: layer.reason for layer in placement.layers if layer.reason}
-    return Change(frozenset(placement.int8_outputs), kept)
+    reasons = {layer.title: layer.reason for layer in placement.layers if layer.reason}
+    return Change(frozenset(placement.int8_outputs), reasons, flushed, float32)
 
 
 def scale_name(tensor: str) -> str:

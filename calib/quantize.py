@@ -16,6 +16,7 @@ from .graph import Graph
 from .overflow import refuse_overflow
 from .provenance import stamp
 from .qdq import insert_qdq
+from .rest import Rest
 from .source import load_float_model
 
 Precision = Literal["fp16", "int8"]
@@ -37,7 +38,9 @@ class QuantizeReport:
     flushed_weights: int
     """Weights, other than 0, that float16 makes 0."""
     kept: dict[str, str]
-    """What stays float32, by node, and why."""
+    """What stays float32 in an FP16 model, and which layers stay float in an INT8 model, by node, and why."""
+    float32: dict[str, str]
+    """What of an INT8 model's rest is float32 where the rest is FP16, by node, and why."""
     overflow_frames: int = 0
     """Frames on which no tensor left FP16's range; 0 if nobody looked."""
 
@@ -49,6 +52,7 @@ def quantize(
     out: Path,
     ranges: Path | None = None,
     kept: Collection[str] = (),
+    rest: Rest = "fp16",
     overflow_data: Dataset | None = None,
     overflow_count: int = 16,
 ) -> QuantizeReport:
@@ -61,7 +65,8 @@ def quantize(
         precision: of most of the new model's arithmetic.
         out: the ONNX file to write.
         ranges: what `calibrate` wrote for this very model; needed for "int8", and for that only.
-        kept: layers that stay float32 in an INT8 model, by output tensor, as `search` finds them.
+        kept: layers that stay float in an INT8 model, by output tensor, as `search` finds them.
+        rest: what is not INT8 in an INT8 model, where float16 can hold it.
         overflow_data: for "fp16": the float32 model runs on frames of it first, and none of what becomes float16
             may go beyond 65504 there. Without it nobody looks.
         overflow_count: frames of it, at most.
@@ -70,7 +75,7 @@ def quantize(
         ArtifactError: if a file cannot be read, is damaged, or is no model or no ranges.
         CalibrationError: if the model is typed already, has nothing to quantise or no such layer to keep, the
             ranges are of another, or a tensor overflows in float16.
-        UsageError: if ranges are missing, or ranges, layers or frames given where none are used.
+        UsageError: if ranges are missing, or something is given that only models of the other precision have.
     """
     if (ranges is None) == (precision == "int8"):
         raise UsageError(
@@ -82,6 +87,8 @@ def quantize(
         raise UsageError("layers are kept float in INT8 models only; leave them out.")
     if overflow_data is not None and precision != "fp16":
         raise UsageError("only an FP16 model is looked at on frames for tensors that overflow; leave them out.")
+    if rest != "fp16" and precision != "int8":
+        raise UsageError("only INT8 models have a rest of another precision; leave it out.")
     typed = load_float_model(model)
     frames = refuse_overflow(model, overflow_data, count=overflow_count) if overflow_data is not None else 0
     macs = Graph(typed).layer_macs()
@@ -89,7 +96,7 @@ def quantize(
     if ranges is None:
         change = cast_to_fp16(typed)
     else:
-        change = insert_qdq(typed, ranges_of(ranges, model, sources["onnx"]), kept)
+        change = insert_qdq(typed, ranges_of(ranges, model, sources["onnx"]), kept, rest)
         sources["ranges"] = sha256_file(ranges)
     stamp(typed, precision, sources)
     save_onnx(out, typed)
@@ -103,6 +110,7 @@ def quantize(
         mac_share=sum(macs[name] for name in done) / max(sum(macs.values()), 1),
         flushed_weights=change.flushed_weights,
         kept=change.kept,
+        float32=change.float32,
         overflow_frames=frames,
     )
 

@@ -1,4 +1,4 @@
-"""Which layers have to stay float32 so that an INT8 model keeps its accuracy."""
+"""Which layers have to stay float so that an INT8 model keeps its accuracy."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from roadseg.runtime import (
 
 from .gpus import GPUS, Gpu
 from .quantize import quantize
+from .rest import Rest
 from .trial import Point, Trial, pixels_sha256
 from .verdict import Verdict, judge
 
@@ -76,7 +77,7 @@ class Layers:
     """Content of a layers file."""
 
     kept: tuple[str, ...] = ()
-    """Layers that stay float32, by output tensor."""
+    """Layers that stay float, by output tensor."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +100,7 @@ def search(
     repair: Dataset | None = None,
     judged: Dataset | None = None,
     gpu: Gpu = GPUS["orin_agx"],
+    rest: Rest = "fp16",
 ) -> SearchReport:
     """Write the INT8 model that loses at most `budget`, with as few operations left in float as a ranking allows.
 
@@ -118,6 +120,7 @@ def search(
         repair: where biases are corrected before layers go back to float; not at all without it.
         judged: frames that nothing was chosen on, for the verdict; those of `dataset` without it.
         gpu: to estimate latencies for.
+        rest: see `quantize`.
 
     Raises:
         ArtifactError: if a file cannot be read, is damaged, or is no model or no ranges.
@@ -131,13 +134,14 @@ def search(
             "a search needs frames, ranges, and a budget of 0 or more points; "
             f"got {len(samples)}, {len(files)}, {budget:g}."
         )
-    trial = Trial(model, samples, gpu, repair)
+    trial = Trial(model, samples, gpu, repair, rest)
     whole = {file: trial.measure(file, ()) for file in files}
     best = min(files, key=lambda file: whole[file].drop)
     search = Search(trial, best, budget, whole[best])
     drops: dict[str, float] = {}
     if not search.enough(0):
-        key = sha256_bytes(f"{sha256_file(model)} {sha256_file(best)} {pixels_sha256(samples)}".encode())
+        hashes = (sha256_file(model), sha256_file(best), pixels_sha256(samples))
+        key = sha256_bytes(" ".join((*hashes, rest)).encode())
         drops = measure_alone(trial, best, out.with_suffix(".sensitivity.json"), key)
         search.ranked = rank(drops, trial.saved_s(best))
     chosen = fewest(len(search.ranked), search.enough)
@@ -163,9 +167,7 @@ def search(
         chosen=search.points[chosen],
         points=(*others, *search.tried),
         kept=kept,
-        verdict=verdict_on(
-            model, best, out, list(judged) if judged is not None else samples, bool(kept), gpu, budget
-        ),
+        verdict=verdict_on(trial, best, out, samples if judged is None else list(judged), bool(kept), budget),
     )
 
 
@@ -243,19 +245,19 @@ def layers_text(kept: dict[str, float]) -> str:
     """A layers file: each layer with what it loses alone."""
     lines = [f"    {msgspec.json.encode(layer).decode()},  # {drop:.3f} points" for layer, drop in kept.items()]
     return "\n".join(
-        ["# Layers that stay float32, the most harmful for the time they save first.", "kept = [", *lines, "]", ""]
+        ["# Layers that stay float, the most harmful for the time they save first.", "kept = [", *lines, "]", ""]
     )
 
 
 def verdict_on(
-    model: Path, ranges: Path, out: Path, samples: Sequence[Sample], mixed: bool, gpu: Gpu, budget: float
+    trial: Trial, ranges: Path, out: Path, samples: Sequence[Sample], mixed: bool, budget: float
 ) -> Verdict:
     """The float model, FP16, everything in INT8, and what was found if that is another."""
     with tempfile.TemporaryDirectory() as folder:
         half, whole = Path(folder) / "fp16.onnx", Path(folder) / "int8.onnx"
-        quantize(model, "fp16", out=half)
-        models = {"FP32": model, "FP16": half, "INT8": out}
+        quantize(trial.model, "fp16", out=half)
+        models = {"FP32": trial.model, "FP16": half, "INT8": out}
         if mixed:
-            quantize(model, "int8", out=whole, ranges=ranges)
-            models = {"FP32": model, "FP16": half, "INT8": whole, "mixed": out}
-        return judge(models, samples, gpu=gpu, budget=budget)
+            trial.write(whole, ranges, (), repaired=False)
+            models |= {"INT8": whole, "mixed": out}
+        return judge(models, samples, gpu=trial.gpu, budget=budget)

@@ -18,6 +18,7 @@ from .cost import estimate_ms, layer_seconds
 from .gpus import Gpu
 from .placement import place
 from .quantize import quantize
+from .rest import Rest
 from .source import load_float_model
 
 
@@ -66,11 +67,19 @@ def remembering(model: Path) -> Segmenter:
 class Trial:
     """A float model, and what is lost when some of its layers run in INT8."""
 
-    def __init__(self, model: Path, samples: Sequence[Sample], gpu: Gpu, repair: Dataset | None = None) -> None:
-        self._model = model
-        self._gpu = gpu
+    def __init__(
+        self,
+        model: Path,
+        samples: Sequence[Sample],
+        gpu: Gpu,
+        repair: Dataset | None = None,
+        rest: Rest = "fp16",
+    ) -> None:
+        self.model = model
+        self.gpu = gpu
         self.repair = repair
         """Where biases are corrected, if they may be."""
+        self.rest = rest
         self.samples = samples
         self.reference = remembering(model)
         self.layers = tuple(place(load_float_model(model)).int8_outputs)
@@ -83,12 +92,12 @@ class Trial:
         All layers of `layers` make the float model itself, which is not measured.
         """
         if len(kept) == len(self.layers):
-            return Point(ranges.name, len(kept), False, 0, 0, (0, 0), estimate_ms(self._model, self._gpu))
+            return Point(ranges.name, len(kept), False, 0, 0, (0, 0), estimate_ms(self.model, self.gpu))
         with tempfile.TemporaryDirectory() as folder:
             typed = Path(folder) / "int8.onnx"
             share = self.write(typed, ranges, kept, repaired)
             parity = compare(self.reference, Segmenter.open(typed), self.samples)
-            cost = estimate_ms(typed, self._gpu)
+            cost = estimate_ms(typed, self.gpu)
         self.float_miou = 100 * parity.reference.miou if parity.labelled else None
         low, high = (100 * end for end in parity.ci95)
         return Point(
@@ -99,20 +108,20 @@ class Trial:
         """By how many seconds the kernel of each layer is estimated to be faster in INT8 than in FP16."""
         with tempfile.TemporaryDirectory() as folder:
             half, whole = Path(folder) / "fp16.onnx", Path(folder) / "int8.onnx"
-            quantize(self._model, "fp16", out=half)
-            quantize(self._model, "int8", out=whole, ranges=ranges)
-            before, after = (layer_seconds(path, self._gpu) for path in (half, whole))
+            quantize(self.model, "fp16", out=half)
+            quantize(self.model, "int8", out=whole, ranges=ranges, rest=self.rest)
+            before, after = (layer_seconds(path, self.gpu) for path in (half, whole))
         return {layer: before[layer] - after[layer] for layer in self.layers}
 
     def write(self, out: Path, ranges: Path, kept: Collection[str], repaired: bool) -> float:
         """Write such a model; returns the share of its multiply-accumulate operations that are INT8."""
         if not repaired:
-            return quantize(self._model, "int8", out=out, ranges=ranges, kept=kept).mac_share
+            return quantize(self.model, "int8", out=out, ranges=ranges, kept=kept, rest=self.rest).mac_share
         assert self.repair is not None
         with tempfile.TemporaryDirectory() as folder:
             plain = Path(folder) / out.name
-            report = quantize(self._model, "int8", out=plain, ranges=ranges, kept=kept)
-            correct_bias(self._model, plain, self.repair, out=out)
+            report = quantize(self.model, "int8", out=plain, ranges=ranges, kept=kept, rest=self.rest)
+            correct_bias(self.model, plain, self.repair, out=out)
         return report.mac_share
 
 

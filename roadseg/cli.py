@@ -44,6 +44,13 @@ class Precision(str, enum.Enum):
     int8 = "int8"
 
 
+class Rest(str, enum.Enum):
+    """Of what is not INT8 in an INT8 model."""
+
+    fp16 = "fp16"
+    fp32 = "fp32"
+
+
 class Flavour(str, enum.Enum):
     """Which TensorRT builds."""
 
@@ -272,8 +279,9 @@ def quantize(
         typer.Option(help="What `roadseg calibrate` wrote; a --budget takes several to choose from."),
     ] = None,
     layers: Annotated[
-        Path | None, typer.Option(help="TOML file with the layers that stay float32, as --budget writes it.")
+        Path | None, typer.Option(help="TOML file with the layers that stay float, as --budget writes it.")
     ] = None,
+    rest: Annotated[Rest, typer.Option(help="What is not INT8 in an INT8 model.")] = Rest.fp16,
     budget: Annotated[
         float | None,
         typer.Option(min=0, help="Points of mIoU that INT8 may lose: layers stay float until it loses no more."),
@@ -318,6 +326,7 @@ def quantize(
             ranges=ranges[0] if ranges else None,
             out=out,
             kept=read_settings(layers, calib.Layers).kept if layers else (),
+            rest=rest.value,
             overflow_data=open_data(data, split) if data else None,
             overflow_count=count or 16,
         )
@@ -340,6 +349,7 @@ def quantize(
         repair=open_data(repair, "train") if repair else None,
         judged=open_data(data, judge_split) if judge_split else None,
         gpu=calib.find_gpu(target),
+        rest=rest.value,
     )
     emit(found if json else found.summary(), json)
     if not json:

@@ -73,6 +73,14 @@ class CalibrationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class QuantizeConfig:
+    """[quantize]: see `roadseg quantize`."""
+
+    rest: calib.Rest = "fp16"
+    """Precision of what is not INT8 in the INT8 model."""
+
+
+@dataclasses.dataclass(frozen=True)
 class RepairConfig:
     """[repair]: what is done so that INT8 loses less; on the images of [calibration]."""
 
@@ -123,6 +131,7 @@ class PipelineConfig:
     title: str = "Road-scene segmentation"
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8")
     calibration: CalibrationConfig = dataclasses.field(default_factory=CalibrationConfig)
+    quantize: QuantizeConfig = dataclasses.field(default_factory=QuantizeConfig)
     repair: RepairConfig = dataclasses.field(default_factory=RepairConfig)
     engines: EnginesConfig = dataclasses.field(default_factory=EnginesConfig)
     budget: BudgetConfig = dataclasses.field(default_factory=BudgetConfig)
@@ -225,18 +234,29 @@ class Pipeline:
         self._step("calibrate", settings, [self.source("int8")], outputs, action)
 
     def quantize(self, precision: Precision) -> None:
-        """A typed model; FP16 may not overflow on calibration frames. FP32 is what export wrote."""
-        if precision == "fp32":
-            return
-        ranges = self.ranges if precision == "int8" else None
-        frames = self.calibration if precision == "fp16" else None
-        source, out = self.source(precision), self.quantized(precision)
+        """The typed model of one precision; FP32 is what export wrote."""
+        if precision == "fp16":
+            self.quantize_fp16()
+        elif precision == "int8":
+            self.quantize_int8()
+
+    def quantize_fp16(self) -> None:
+        """The FP16 model, if nothing in it overflows on calibration frames."""
+        source, out, frames = self.source("fp16"), self.quantized("fp16"), self.calibration
 
         def action() -> None:
-            calib.quantize(source, precision, ranges=ranges, out=out, overflow_data=frames)
+            calib.quantize(source, "fp16", out=out, overflow_data=frames)
 
-        settings = {"overflow_data": frames.fingerprint} if frames is not None else {}
-        self._step(f"quantize-{precision}", settings, [source, *([ranges] if ranges else [])], [out], action)
+        self._step("quantize-fp16", {"overflow_data": frames.fingerprint}, [source], [out], action)
+
+    def quantize_int8(self) -> None:
+        """The INT8 model."""
+        source, out, rest = self.source("int8"), self.quantized("int8"), self.config.quantize.rest
+
+        def action() -> None:
+            calib.quantize(source, "int8", ranges=self.ranges, out=out, rest=rest)
+
+        self._step("quantize-int8", {"rest": rest}, [source, self.ranges], [out], action)
 
     def correct_bias(self) -> None:
         """The INT8 model with its layers right on average."""

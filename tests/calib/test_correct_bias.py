@@ -132,6 +132,18 @@ def test_what_takes_no_bias_is_named(graph, save, quantized, black_and_white, tm
     assert (report.layers, report.corrected) == (4, 1)
 
 
+def test_a_layer_that_computes_in_float16_keeps_its_bias(mobile, scenes, tmp_path):
+    calibrate(mobile, scenes(16, 16), out=tmp_path / "m.ranges", method="minmax")
+    rounded = quantize(
+        mobile, "int8", ranges=tmp_path / "m.ranges", out=tmp_path / "int8.onnx", kept=["expanded", "logits"]
+    )
+    report = correct_bias(mobile, rounded.path, scenes(16, 16), out=tmp_path / "out.onnx")
+    assert report.kept == {f'Conv "{name}"': "it computes in float16" for name in ("expanded", "logits")}
+    before, after = constants(rounded.path), constants(tmp_path / "out.onnx")
+    np.testing.assert_array_equal(after["b1/fp16"], before["b1/fp16"])
+    assert after["stem/corrected_bias"].dtype == np.float32
+
+
 def test_the_model_tells_what_it_was(mobile, quantized, scenes, tmp_path):
     rounded = quantized(mobile)
     report = correct_bias(mobile, rounded, scenes(16, 16), out=tmp_path / "out.onnx")

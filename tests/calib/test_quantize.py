@@ -136,6 +136,26 @@ def test_ranges_are_needed_for_int8_and_for_nothing_else(small, ranges, tmp_path
         quantize(small, "fp16", ranges=ranges, out=tmp_path / "x.onnx")
 
 
+def test_the_rest_of_an_int8_model_is_float16_unless_asked_otherwise(small, ranges, tmp_path):
+    reports = [
+        quantize(small, "int8", ranges=ranges, out=tmp_path / f"{rest}.onnx", rest=rest)
+        for rest in ("fp16", "fp32")
+    ]
+    assert [report.precision for report in reports] == ["int8", "int8"]
+    assert quantize(small, "int8", ranges=ranges, out=tmp_path / "default.onnx").sha256 == reports[0].sha256
+    casts = [
+        [node.input[0] for node in load_onnx(report.path).graph.node if node.op_type == "Cast"]
+        for report in reports
+    ]
+    assert casts == [["frames", "logits", "best"], ["frames", "best"]]
+
+
+def test_only_int8_models_have_a_rest(small, tmp_path):
+    with pytest.raises(UsageError, match="only INT8 models have a rest"):
+        quantize(small, "fp16", out=tmp_path / "x.onnx", rest="fp32")
+    assert not (tmp_path / "x.onnx").exists()
+
+
 @pytest.mark.parametrize(("precision", "agreement"), [("fp16", 0.99), ("int8", 0.85)])
 def test_fast_scnn_gives_the_same_labels(fastscnn, typed, scenes, precision, agreement):
     # Random weights leave the classes close together: trained ones agree more.

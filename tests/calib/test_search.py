@@ -134,6 +134,18 @@ def test_an_interrupted_search_goes_on(spoilt, ranges, frames, tmp_path, monkeyp
     assert list(report.kept) == ["second"]
 
 
+def test_what_was_measured_with_another_rest_does_not_count(spoilt, ranges, frames, tmp_path, monkeypatch):
+    search(spoilt, ranges, frames, budget=2, out=tmp_path / "int8.onnx")
+    measure, calls = Trial.measure, []
+    monkeypatch.setattr(
+        Trial, "measure", lambda self, file, kept, *rest: calls.append(kept) or measure(self, file, kept, *rest)
+    )
+    report = search(spoilt, ranges, frames, budget=2, out=tmp_path / "int8.onnx", rest="fp32")
+    assert sum(len(kept) == 2 for kept in calls) == 3
+    again = quantize(spoilt, "int8", ranges=ranges, out=tmp_path / "a.onnx", kept=report.kept, rest="fp32")
+    assert again.sha256 == report.sha256
+
+
 def test_what_was_measured_on_other_frames_does_not_count(spoilt, ranges, frames, scenes, tmp_path, monkeypatch):
     search(spoilt, ranges, frames, budget=2, out=tmp_path / "int8.onnx")
     measure, calls = Trial.measure, []

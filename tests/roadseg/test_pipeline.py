@@ -78,7 +78,9 @@ def test_everything_is_made_once_and_only_what_changed_again(roadseg, here):
 
 
 def test_int8_can_be_repaired(roadseg, here):
-    repaired = CONFIG + "\n[repair]\nequalise = true\nbiases = true\nbias_count = 2\n"
+    repaired = (
+        CONFIG + '\n[quantize]\nrest = "fp32"\n' + "\n[repair]\nequalise = true\nbiases = true\nbias_count = 2\n"
+    )
     (here / "road.toml").write_text(
         repaired.replace("[network]", 'precisions = ["int8"]\nreport = false\n[network]')
     )
@@ -113,6 +115,7 @@ def test_a_model_beyond_its_budget_gets_no_engine_and_the_command_leaves_with_3(
         (CONFIG.replace("count = 6", "cuont = 6"), "there is no setting calibration.cuont"),
         (CONFIG.replace('size = "64x96"', ""), "missing required field `size`"),
         (CONFIG.replace("count = 6", 'count = "six"'), "Expected `int`, got `str`"),
+        (CONFIG + '\n[quantize]\nrest = "fp8"\n', "Invalid enum value 'fp8'"),
         ("= what", "is not TOML"),
     ],
 )
