@@ -1,10 +1,11 @@
-"""What equalising channels and correcting biases give back of the mIoU that INT8 costs.
+"""What equalising channels, rounding weights and correcting biases give back of the mIoU that INT8 costs.
 
-Run: python -m benchmarks.repair camvid:PATH --out FILE
+Run: python -m benchmarks.repair camvid:PATH --out FILE [--equalised LIST] [--ranges LIST] [--repaired LIST]
 
-Fast-SCNN's shipped weights at 360x480, calibrated on 64 frames of `train`, biases on 16, measured on all of `val`
-in ONNX Runtime on the CPU, each against the FP32 model. Writes every figure as JSON, and a
-table of them beside it.
+Fast-SCNN's shipped weights at 360x480, calibrated on 64 frames of `train`, weights and biases on 16, ranges of
+each tensor chosen on 8, measured on all of `val` in ONNX Runtime on the CPU, each against the FP32 model. Writes
+every figure as JSON, and a table of them beside it, after every row. Rows of FILE that are not asked for stay, if
+network and ONNX Runtime are the same.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import itertools
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from roadseg.calib.graph import Graph, array_of
 from roadseg.calib.observe import Frames
 from roadseg.calib.placement import place
 from roadseg.calib.source import load_float_model
+from roadseg.calib.trial import remembering
 from roadseg.exporting import export_network
 from roadseg.runtime import Dataset, Segmenter, compare, write_atomically
 from roadseg.runtime.onnxfile import load_onnx, onnx_spec, save_onnx
@@ -39,7 +41,8 @@ SWEEPS = 40
 
 CONDITIONS = {
     "network": "Fast-SCNN, shipped weights camvid, 360x480",
-    "frames": "CamVid, 64 of train for ranges and equalisation, 16 for biases, all of val to measure",
+    "frames": "CamVid, 64 of train for ranges and equalisation, 8 to choose ranges by tensor, 16 for weights and "
+    "biases, all of val to measure",
     "backend": f"ONNX Runtime {onnxruntime.__version__} on a CPU",
 }
 
@@ -105,31 +108,57 @@ def layer_by_layer(model: Path, quantized: Path, train: Dataset, out: Path) -> P
     return calib.correct_bias(model, quantized, train, out=out).path
 
 
+def rounded(model: Path, quantized: Path, train: Dataset, out: Path) -> Path:
+    """Weights rounded anew, as `roadseg round-weights` does."""
+    return calib.round_weights(model, quantized, train, out=out).path
+
+
+def rounded_and_corrected(model: Path, quantized: Path, train: Dataset, out: Path) -> Path:
+    """Weights rounded anew, then biases corrected."""
+    between = out.with_suffix(".rounded.onnx")
+    return layer_by_layer(model, rounded(model, quantized, train, between), train, out)
+
+
 EQUALISERS: dict[str, Equaliser] = {"none": as_it_is, "weights (Nagel)": by_weights, "reach (ours)": by_reach}
 CORRECTORS: dict[str, Corrector] = {
     "none": as_they_are,
-    "in one sweep": in_one_sweep,
-    "layer by layer (ours)": layer_by_layer,
+    "biases in one sweep": in_one_sweep,
+    "biases layer by layer (ours)": layer_by_layer,
+    "weights rounded": rounded,
+    "weights rounded, then biases layer by layer": rounded_and_corrected,
 }
+PER_TENSOR = "per tensor (ours)"
+RANGES = (*METHODS, PER_TENSOR)
+NAMES = ("equalised", "method", "repaired")
+"""Columns that tell a row from the others."""
 
 
-def study(data: str, folder: Path) -> list[dict[str, Any]]:
-    """A row for every combination of equalisation, range method and correction of biases."""
+def study(data: str, folder: Path, parts: dict[str, Collection[str]]) -> Iterator[dict[str, Any]]:
+    """A row for every combination of equalisation, range method and repair that is asked for, by column."""
     train, val = open_data(data, "train"), open_data(data, "val")
     exported = folder / "m.onnx"
     export_network("fastscnn", "camvid", exported, size=SIZE)
-    reference = Segmenter.open(exported)
-    rows = []
-    for equaliser, method in itertools.product(EQUALISERS, METHODS):
+    reference = remembering(exported)
+    for equaliser in parts["equalised"]:
         model = EQUALISERS[equaliser](exported, train, folder / "equal.onnx")
-        calib.calibrate(model, train, out=folder / "m.ranges", method=method)
-        calib.quantize(model, "int8", ranges=folder / "m.ranges", out=folder / "int8.onnx", rest="fp32")
-        for corrector, correct in CORRECTORS.items():
-            candidate = correct(model, folder / "int8.onnx", train, folder / "corrected.onnx")
+        ranges = ranges_by_method(model, train, folder, parts["method"])
+        for method, corrector in itertools.product(parts["method"], parts["repaired"]):
+            calib.quantize(model, "int8", ranges=ranges[method], out=folder / "int8.onnx", rest="fp32")
+            candidate = CORRECTORS[corrector](model, folder / "int8.onnx", train, folder / "repaired.onnx")
             verdict = compare(reference, Segmenter.open(candidate), val).as_json(budget=1.0)
-            rows.append({"equalised": equaliser, "method": method, "biases": corrector} | figures(verdict))
-            print(line(rows[-1]), flush=True)
-    return rows
+            yield dict(zip(NAMES, (equaliser, method, corrector), strict=True)) | figures(verdict)
+
+
+def ranges_by_method(model: Path, train: Dataset, folder: Path, methods: Collection[str]) -> dict[str, Path]:
+    """The ranges of a model, a file for each method."""
+    collected = METHODS if PER_TENSOR in methods else calib.parse_methods(",".join(methods))
+    outs = {method: folder / f"{method}.ranges" for method in collected}
+    calib.calibrate_each(model, train, outs)
+    paths = {str(method): path for method, path in outs.items()}
+    if PER_TENSOR in methods:
+        chosen = calib.choose_ranges(model, list(outs.values()), train, out=folder / "chosen.ranges")
+        paths[PER_TENSOR] = chosen.path
+    return paths
 
 
 def figures(verdict: dict[str, Any]) -> dict[str, Any]:
@@ -141,7 +170,7 @@ def figures(verdict: dict[str, Any]) -> dict[str, Any]:
 def page(found: dict[str, Any]) -> str:
     """The table of a study, with its conditions."""
     conditions = "; ".join(f"{key}: {value}" for key, value in found["conditions"].items())
-    head = "| equalised by | ranges | biases corrected | mIoU | lost, with 95 % interval | pixels as in FP32, % |"
+    head = "| equalised by | ranges | repaired | mIoU | lost, with 95 % interval | pixels as in FP32, % |"
     rows = "\n".join(line(row) for row in found["rows"])
     reference = found["rows"][0]["miou_reference"]
     return (
@@ -154,21 +183,69 @@ def line(row: dict[str, Any]) -> str:
     """A row of the table."""
     low, high = row["ci95"]
     lost = f"{row['miou_drop']:.2f} ({low:.2f} to {high:.2f})"
-    names = f"| {row['equalised']} | {row['method']} | {row['biases']} "
-    return names + f"| {row['miou_candidate']:.2f} | {lost} | {row['pixel_agreement']:.2f} |"
+    names = " | ".join(row[name] for name in NAMES)
+    return f"| {names} | {row['miou_candidate']:.2f} | {lost} | {row['pixel_agreement']:.2f} |"
+
+
+def earlier_rows(out: Path) -> list[dict[str, Any]]:
+    """The rows of a file that were measured on the same network by the same ONNX Runtime."""
+    if not out.is_file():
+        return []
+    found = json.loads(out.read_bytes())
+    same = all(found["conditions"][key] == CONDITIONS[key] for key in ("network", "backend"))
+    return found["rows"] if same else []
+
+
+def merge(rows: list[dict[str, Any]], new: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows with one added, or put in the place of the same combination's, in the order of the whole study."""
+    others = [row for row in rows if any(row[name] != new[name] for name in NAMES)]
+    orders = [list(choices) for choices in (EQUALISERS, RANGES, CORRECTORS)]
+
+    def place(row: dict[str, Any]) -> list[int]:
+        return [order.index(row[name]) for order, name in zip(orders, NAMES, strict=True)]
+
+    return sorted([*others, new], key=place)
+
+
+def write(out: Path, rows: list[dict[str, Any]]) -> None:
+    """The figures as JSON, and a table beside it."""
+    found = {"conditions": CONDITIONS, "rows": rows}
+    write_atomically(out, json.dumps(found, indent=1).encode() + b"\n")
+    write_atomically(out.with_suffix(".md"), page(found).encode())
+
+
+def listed(known: Collection[str]) -> Callable[[str], list[str]]:
+    """A parser of names separated by semicolons, in the order given."""
+
+    def parse(text: str) -> list[str]:
+        names = [name.strip() for name in text.split(";")]
+        if unknown := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {'; '.join(known)}")
+        return names
+
+    return parse
 
 
 def main() -> None:
-    """Run the study and write it down."""
+    """Run the study, or a part of it, and write it down."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="camvid:PATH")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write.")
+    for option, known in (("--equalised", EQUALISERS), ("--ranges", RANGES), ("--repaired", CORRECTORS)):
+        parser.add_argument(
+            option,
+            type=listed(known),
+            default=list(known),
+            help=f"Only these, with semicolons: {'; '.join(known)}.",
+        )
     arguments = parser.parse_args()
+    parts = dict(zip(NAMES, (arguments.equalised, arguments.ranges, arguments.repaired), strict=True))
+    rows = earlier_rows(arguments.out)
     with tempfile.TemporaryDirectory() as folder:
-        rows = study(arguments.data, Path(folder))
-    found = {"conditions": CONDITIONS, "rows": rows}
-    write_atomically(arguments.out, json.dumps(found, indent=1).encode() + b"\n")
-    write_atomically(arguments.out.with_suffix(".md"), page(found).encode())
+        for row in study(arguments.data, Path(folder), parts):
+            print(line(row), flush=True)
+            rows = merge(rows, row)
+            write(arguments.out, rows)
 
 
 if __name__ == "__main__":

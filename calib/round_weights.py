@@ -6,7 +6,10 @@ to the sum by rounding, as far as the inputs of the layer on images allow: GPTQ 
 by falling size of the inputs. Single weights are moved again afterwards as long as that makes the error less.
 Scales stay, so no engine is slower for it.
 
-Layers follow one after the other, each on the inputs that it has behind all that were rounded before.
+Layers follow one after the other, each on the inputs that it has behind all that were rounded before. What a layer
+should give is what its float32 weights make of these inputs, and not what it gives in the float32 model: weights
+that are fitted to take back the errors in front of them, too, agree less with it on other images
+(docs/decisions.md).
 """
 
 from __future__ import annotations
