@@ -40,7 +40,7 @@ from roadseg.calib.lint import LintReport, lint_model
 from roadseg.calib.observe import Frames
 from roadseg.calib.provenance import provenance, stamp
 from roadseg.calib.ranges import feed
-from roadseg.calib.search import Remembering, pixels_sha256
+from roadseg.calib.trial import pixels_sha256, remembering
 from roadseg.exporting import export_network
 from roadseg.runtime import (
     BuildError,
@@ -302,8 +302,7 @@ def study_network(
     train, val = open_data(arguments.data, "train"), list(open_data(arguments.data, "val"))
     checkpoint, model = find_checkpoint(arguments.checkpoint), folder / "model.onnx"
     export_network(arguments.net, str(checkpoint), model, size=parse_size(arguments.size))
-    opened = Segmenter.open(model)
-    reference = Segmenter(opened.spec, Remembering(opened.backend))
+    reference = remembering(model)
     context = Context(train, folder, arguments.peers_python)
 
     def make_row(maker: Maker) -> dict[str, Any]:

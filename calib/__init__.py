@@ -1,4 +1,8 @@
-"""ONNX model to ranges, and ranges to a typed ONNX model."""
+"""ONNX model to ranges, and ranges to a typed ONNX model. Names that need torch are imported when first used."""
+
+from typing import TYPE_CHECKING, Any
+
+from roadseg.runtime import require
 
 from .cache import Ranges as Ranges
 from .cache import format_cache as format_cache
@@ -44,3 +48,18 @@ from .survey import Coverage as Coverage
 from .verdict import Candidate as Candidate
 from .verdict import Verdict as Verdict
 from .verdict import judge as judge
+
+if TYPE_CHECKING:
+    from .tune import FinetuneReport as FinetuneReport
+    from .tune import TunedDetails as TunedDetails
+    from .tune import Tuning as Tuning
+    from .tune import finetune as finetune
+
+HOMES = dict.fromkeys(("FinetuneReport", "TunedDetails", "Tuning", "finetune"), "tune")
+"""Module of each name that needs torch, so that everything else works without."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(require(f"{__name__}.{HOMES[name]}", name), name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -31,7 +32,8 @@ SAVE_EVERY = 16
 class RangesDetails:
     """What the manifest of ranges tells beside hashes and spec."""
 
-    method: Method
+    method: Method | Literal["learned"]
+    """How ranges were taken from the values seen; "learned" where `finetune` moved them."""
     images: ImageList
     coverage: Coverage
 
@@ -124,8 +126,10 @@ def calibrate_each(
     inputs = {"onnx": sha256_file(model), "images": listed.sha256}
     state = state_path(next(iter(outs.values())))
     run_images(dataset, chosen, collector, state, state_key(inputs["onnx"], listed.sha256, tuple(outs)))
-    details = {method: RangesDetails(method, listed, coverage) for method in outs}
-    reports = {method: write_ranges(out, collector, details[method], inputs) for method, out in outs.items()}
+    reports = {
+        method: write_ranges(out, collector, method, RangesDetails(method, listed, coverage), inputs)
+        for method, out in outs.items()
+    }
     state.unlink(missing_ok=True)
     return reports
 
@@ -148,10 +152,10 @@ def run_images(dataset: Dataset, chosen: Sequence[int], collector: Collector, st
 
 
 def write_ranges(
-    out: Path, collector: Collector, details: RangesDetails, inputs: dict[str, str]
+    out: Path, collector: Collector, method: Method, details: RangesDetails, inputs: dict[str, str]
 ) -> CalibrationReport:
-    """Write what a collector has found by the method in `details`, with a manifest."""
-    ranges = collector.ranges(details.method)
+    """Write what a collector has found by a method, with a manifest."""
+    ranges = collector.ranges(method)
     manifest = Manifest(
         kind="ranges",
         file_sha256="",
@@ -164,7 +168,7 @@ def write_ranges(
     return CalibrationReport(
         path=out,
         sha256=sha256,
-        method=details.method,
+        method=method,
         images=len(details.images.images),
         images_sha256=details.images.sha256,
         tensors=len(ranges.amax),

@@ -378,6 +378,40 @@ def round_weights(
 
 
 @app.command()
+def finetune(
+    model: Path,
+    ranges: Annotated[Path, typer.Option(help="What `roadseg calibrate` wrote for it.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="FP32 model to write; its ranges are written beside it.")],
+    split: Split = "train",
+    count: Annotated[int, typer.Option(min=1, help="Images to take.")] = 128,
+    epochs: Annotated[int, typer.Option(min=1, help="Times that each is seen.")] = 2,
+    batch: Annotated[int, typer.Option(min=1, help="Images that a step is the mean of.")] = 4,
+    rate: Annotated[float, typer.Option(help="Part of their size by which a step changes weights.")] = 1e-3,
+    seed: Seed = 0,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Tune a model's weights and ranges until its INT8 form answers as it does; quantize what comes out."""
+    from roadseg import calib
+    from roadseg.train import open_data
+
+    report = calib.finetune(
+        model,
+        ranges,
+        open_data(data, split),
+        out=out,
+        count=count,
+        epochs=epochs,
+        batch=batch,
+        rate=rate,
+        seed=seed,
+        force=force,
+    )
+    emit(report, json)
+
+
+@app.command()
 def correct_bias(
     model: Annotated[Path, typer.Argument(help="The FP32 model that the INT8 one was made from.")],
     quantized: Annotated[Path, typer.Argument(help="The INT8 model.")],

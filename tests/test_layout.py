@@ -60,6 +60,12 @@ def test_reading_a_data_set_needs_no_torch(modules_after):
     assert "torch" not in loaded
 
 
+def test_calibrating_needs_no_torch(modules_after):
+    loaded = modules_after("from roadseg.calib import calibrate, quantize, search")
+    assert "roadseg.calib.placement" in loaded
+    assert "torch" not in loaded
+
+
 @pytest.mark.parametrize("module", ["roadseg.train.models", "roadseg.export.ops"])
 def test_networks_and_their_operators_need_no_exporter(modules_after, module):
     loaded = modules_after(f"import {module}")

@@ -120,6 +120,20 @@ def test_a_budget_finds_layers_that_can_be_given_again(roadseg, made, stranger, 
     assert not (tmp_path / "no.onnx").exists()
 
 
+def test_a_tuned_model_is_quantised_like_any_other(roadseg, made, stranger, tmp_path):
+    command = ["finetune", made / "m.onnx", "--ranges", made / "m.ranges", "--data", f"folder:{stranger / 'data'}"]
+    report = roadseg(*command, "--count", 4, "--epochs", 1, "--out", tmp_path / "qat.onnx", "--json").json
+    assert (report["images"], report["steps"], report["layers"]) == (4, 1, 6)
+    ranges = tmp_path / "qat.ranges"
+    assert report["ranges"] == str(ranges)
+    quantize = ["quantize", tmp_path / "qat.onnx", "--precision", "int8", "--ranges"]
+    assert roadseg(*quantize, ranges, "--out", tmp_path / "int8.onnx").code == 0
+    refused(roadseg(*quantize, made / "m.ranges", "--out", tmp_path / "no.onnx"), 1, "ranges of another model")
+    refused(roadseg(*command, "--rate", 2, "--out", tmp_path / "no.onnx"), 2, "a rate between 0 and 1")
+    refused(roadseg(*command, "--out", made / "m.onnx"), 2, "would be replaced by what is written")
+    assert not (tmp_path / "no.onnx").exists()
+
+
 def test_overflow_looks_at_the_tensors_of_a_float_model(roadseg, made, stranger):
     data = ["--data", f"folder:{stranger / 'data'}", "--count", 2]
     printed = roadseg("overflow", made / "m.onnx", *data, "--json").json

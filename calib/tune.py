@@ -1,0 +1,380 @@
+"""Weights and scales of a model tuned so that it answers in INT8 as it does in float32.
+
+The float32 model is the teacher: on every frame its logits are what the model with rounded tensors is drawn to, so
+that no labels are needed, and the classes that the network confuses it goes on to confuse.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import logging
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+import torch.nn.functional as F
+from onnx import numpy_helper
+from torch import Tensor
+
+from roadseg.runtime import (
+    CalibrationError,
+    Dataset,
+    Manifest,
+    ModelSpec,
+    UsageError,
+    sha256_bytes,
+    sha256_file,
+    track,
+    write_atomically,
+    write_with_manifest,
+)
+from roadseg.runtime.onnxfile import onnx_spec, save_onnx
+from roadseg.runtime.pixels import fit
+
+from .cache import format_cache
+from .calibrate import RangesDetails, portable_name
+from .choose import ImageList, choose
+from .fakequant import Int8Rounding
+from .placement import place
+from .provenance import stamp
+from .quantize import ranges_of
+from .ranges import batch_of, feed
+from .source import load_float_model
+from .state import state_path
+from .survey import survey
+from .torchgraph import TorchGraph, logits_of
+
+log = logging.getLogger(__name__)
+
+LAYOUT = 1
+"""Of the state file; raised when what is kept in it changes its meaning."""
+WARM_UP = 0.1
+"""Part of the steps over which the rate rises; behind it falls to 0 as a cosine does."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+    """How a model is tuned."""
+
+    epochs: int
+    """Times that every frame is seen."""
+    batch: int
+    """Frames that a step is the mean of."""
+    rate: float
+    """By which part of the root mean square of a tensor of weights a step changes them, about, where it is
+    largest."""
+    seed: int
+    """Of the order of the frames, and of which are mirrored."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TunedDetails(RangesDetails):
+    """What the manifest of tuned ranges tells."""
+
+    tuning: Tuning
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneReport:
+    """A tuned model and its ranges as they were written."""
+
+    path: Path
+    """Of the float32 model."""
+    sha256: str
+    ranges: Path
+    ranges_sha256: str
+    images: int
+    """How many were seen; fewer than asked for where the data set has no more."""
+    images_sha256: str
+    """Of their names and pixels."""
+    layers: int
+    """How many run in INT8."""
+    steps: int
+    """Of the optimizer."""
+    losses: tuple[float, ...]
+    """Mean over an epoch of how far the INT8 model's classes are from the float32 model's: the Kullback-Leibler
+    divergence of a pixel, in nats."""
+
+
+def finetune(
+    model: Path,
+    ranges: Path,
+    dataset: Dataset,
+    *,
+    out: Path,
+    count: int = 128,
+    epochs: int = 2,
+    batch: int = 4,
+    rate: float = 1e-3,
+    seed: int = 0,
+    force: bool = False,
+) -> FinetuneReport:
+    """Write a float32 model with tuned weights, and its ranges beside it, for `quantize`.
+
+    How far it has come is kept beside `out` (`<out>.state`) after every epoch; the same call goes on from there.
+    With the same inputs and as many threads of PyTorch it writes the same bytes.
+
+    Args:
+        model: float32, as `export` writes it.
+        ranges: of this very model, with which its scales begin.
+        dataset: of which images are chosen, see `choose`; its labels are not used.
+        out: the ONNX file to write; the ranges get the same name with the suffix ".ranges".
+        count: images to take, at most.
+        epochs: times that each is seen, mirrored half of the times.
+        batch: images that a step is the mean of.
+        rate: by which part of its size a step changes a tensor of weights, about, where the rate is largest.
+        seed: of the choice of images and their order.
+        force: allow a split that accuracy is measured on.
+
+    Raises:
+        ArtifactError: if a file cannot be read or written.
+        CalibrationError: if the images may not be used or too many of them are copies, the ranges are of another
+            model, the model has operators that are not known here or no logits, or a logit is not finite.
+        DataError: if an image cannot be read.
+        UsageError: if a number is not positive, or `out` would replace `model` or `ranges`.
+    """
+    tuning = Tuning(epochs, batch, rate, seed)
+    refuse_senseless(tuning)
+    refuse_overwriting((model, ranges), (out, ranges_path(out)))
+    chosen = choose(dataset, count, seed, force)
+    network = load_float_model(model)
+    inputs = {"float_onnx": sha256_file(model), "float_ranges": sha256_file(ranges)}
+    rounding = Int8Rounding(place(network), ranges_of(ranges, model, inputs["float_onnx"]))
+    tuner = Tuner(network, onnx_spec(network, model), rounding, tuning, len(chosen))
+    images, coverage = survey(dataset, chosen)
+    listed = ImageList(portable_name(dataset.name), dataset.split, seed, images)
+    tuner.run(dataset, chosen, state_path(out), state_key(inputs, listed, tuning))
+    report = write_tuned(out, network, tuner, TunedDetails("learned", listed, coverage, tuning), inputs)
+    state_path(out).unlink(missing_ok=True)
+    return report
+
+
+def write_tuned(
+    out: Path, network: onnx.ModelProto, tuner: Tuner, details: TunedDetails, inputs: dict[str, str]
+) -> FinetuneReport:
+    """Write a model with the weights that were learned, and the ranges beside it, with a manifest."""
+    store_weights(network, tuner.student)
+    stamp(network, "fp32", inputs | {"tuning_images": details.images.sha256})
+    save_onnx(out, network)
+    sha256 = sha256_file(out)
+    manifest = Manifest(
+        kind="ranges",
+        file_sha256="",
+        spec=tuner.spec,
+        inputs=inputs | {"onnx": sha256, "images": details.images.sha256},
+        details=msgspec.to_builtins(details),
+        versions={"torch": str(torch.__version__)},
+    )
+    ranges = ranges_path(out)
+    written = write_with_manifest(ranges, format_cache(tuner.rounding.ranges()), manifest)
+    return FinetuneReport(
+        path=out,
+        sha256=sha256,
+        ranges=ranges,
+        ranges_sha256=written.file_sha256,
+        images=len(details.images.images),
+        images_sha256=details.images.sha256,
+        layers=len(tuner.rounding.layers),
+        steps=tuner.total,
+        losses=tuple(tuner.losses),
+    )
+
+
+def ranges_path(out: Path) -> Path:
+    """Where the ranges of a tuned model stand."""
+    return out.with_suffix(".ranges")
+
+
+class Tuner:
+    """Draws a model with rounded tensors to the same model without."""
+
+    def __init__(
+        self, network: onnx.ModelProto, spec: ModelSpec, rounding: Int8Rounding, tuning: Tuning, images: int
+    ) -> None:
+        """Begin with the weights of `network`; errors as `TorchGraph` and `logits_of`."""
+        logits = logits_of(network, spec)
+        self.spec = spec
+        self.network_batch = batch_of(network)
+        self.teacher = TorchGraph(network, [logits]).requires_grad_(False)
+        self.student = TorchGraph(network, [logits])
+        self.rounding = rounding
+        self.tuning = tuning
+        self.steps_per_epoch = math.ceil(images / tuning.batch)
+        self.optimizer = torch.optim.Adam(parameter_groups(self.student, rounding, tuning.rate))
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.losses: list[float] = []
+        """Of the epochs done."""
+
+    @property
+    def total(self) -> int:
+        """Steps in all."""
+        return self.steps_per_epoch * self.tuning.epochs
+
+    def run(self, dataset: Dataset, chosen: Sequence[int], state: Path, key: str) -> None:
+        """Run the epochs that are left, and keep the state in a file after each."""
+        load_state(state, key, self)
+        for epoch in range(len(self.losses), self.tuning.epochs):
+            self.losses.append(self.run_epoch(dataset, chosen, epoch))
+            save_state(state, key, self)
+
+    def run_epoch(self, dataset: Dataset, chosen: Sequence[int], epoch: int) -> float:
+        """See every image once, in an order that depends on seed and epoch alone; returns the mean loss."""
+        rng = np.random.default_rng((self.tuning.seed, epoch))
+        order = [(chosen[i], bool(rng.random() < 0.5)) for i in rng.permutation(len(chosen))]
+        shown = track(order, f"tune, epoch {epoch + 1} of {self.tuning.epochs}")
+        losses: list[float] = []
+        for step, batch in enumerate(batches(shown, self.tuning.batch), start=epoch * self.steps_per_epoch):
+            losses += self.step(dataset, batch, step)
+        return float(np.mean(losses))
+
+    def step(self, dataset: Dataset, batch: Sequence[tuple[int, bool]], step: int) -> list[float]:
+        """Move the weights once, by the mean gradient of some images; returns their losses."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * schedule(step, self.total)
+        self.optimizer.zero_grad()
+        losses = [self.add_gradient(dataset, index, mirrored, len(batch)) for index, mirrored in batch]
+        self.optimizer.step()
+        return losses
+
+    def add_gradient(self, dataset: Dataset, index: int, mirrored: bool, images: int) -> float:
+        """Add one of several images' share to the gradients; returns its loss.
+
+        Raises:
+            CalibrationError: if that is not finite.
+        """
+        frame = fit(dataset[index].frame, self.spec)
+        frame = np.ascontiguousarray(frame[:, ::-1]) if mirrored else frame
+        fed = torch.from_numpy(feed(frame, self.spec, self.network_batch))
+        with torch.no_grad():
+            (wanted,) = self.teacher(fed)
+        (found,) = self.student(fed, self.rounding)
+        loss = divergence(wanted, found)
+        (loss / images).backward()  # type: ignore[no-untyped-call]
+        if not math.isfinite(loss.item()):
+            raise CalibrationError(
+                f"the logits of {dataset.keys[index].name} became infinite or NaN; take a lower rate than "
+                f"{self.tuning.rate:g}, or check the network's weights."
+            )
+        return loss.item()
+
+
+def divergence(wanted: Tensor, found: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the classes of `found` from those of `wanted`, mean over pixels.
+
+    Args:
+        wanted: logits `(N, classes, h, w)`.
+        found: logits of the same shape.
+    """
+    pixels = wanted.numel() / wanted.shape[1]
+    total = F.kl_div(F.log_softmax(found, 1), F.log_softmax(wanted, 1), reduction="sum", log_target=True)
+    return total / pixels
+
+
+def parameter_groups(student: TorchGraph, rounding: Int8Rounding, rate: float) -> list[dict[str, object]]:
+    """What is tuned, each tensor at a rate in proportion to its size; one that is all zeros stays.
+
+    Adam moves every element by about the rate, whatever its gradient.
+    """
+    weights = [
+        {"params": [tensor], "lr": rate * tensor.detach().square().mean().sqrt().item()}
+        for tensor in student.weights.values()
+    ]
+    return [*weights, {"params": [rounding.shift], "lr": rate}]
+
+
+def schedule(step: int, total: int) -> float:
+    """Part of the largest rate that a step is made with: a rise, then half a cosine.
+
+    >>> [round(schedule(step, 20), 2) for step in (0, 1, 2, 11, 19)]
+    [0.5, 1.0, 1.0, 0.5, 0.01]
+    """
+    rising = max(1, round(WARM_UP * total))
+    if step < rising:
+        return (step + 1) / rising
+    return (1 + math.cos(math.pi * (step - rising) / max(total - rising, 1))) / 2
+
+
+def batches(items: Iterable[tuple[int, bool]], size: int) -> Iterator[list[tuple[int, bool]]]:
+    """Items in groups; the last may be smaller."""
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch
+
+
+def store_weights(network: onnx.ModelProto, student: TorchGraph) -> None:
+    """Put tuned weights into the model they came from, in place."""
+    weights = student.weights
+    for tensor in network.graph.initializer:
+        if tensor.name in weights:
+            values: npt.NDArray[np.float32] = weights[tensor.name].detach().numpy()
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def refuse_senseless(tuning: Tuning) -> None:
+    """Raise UsageError unless every number is one to tune with."""
+    if tuning.epochs < 1 or tuning.batch < 1 or not 0 < tuning.rate < 1 or tuning.seed < 0:
+        raise UsageError(
+            "fine-tuning needs at least one epoch, one image a step, a rate between 0 and 1 and a seed of 0 or "
+            f"more; got {tuning.epochs}, {tuning.batch}, {tuning.rate:g} and {tuning.seed}."
+        )
+
+
+def refuse_overwriting(sources: Sequence[Path], written: Sequence[Path]) -> None:
+    """Raise UsageError if a file that is read would be replaced, or one that is written by another."""
+    if len(set(written)) < len(written):
+        raise UsageError(f"{written[0]} is for the model, and its ranges would replace it; call it .onnx.")
+    for path in written:
+        if path.resolve() in [source.resolve() for source in sources]:
+            raise UsageError(f"{path} is read, and would be replaced by what is written; give another --out.")
+
+
+def state_key(inputs: dict[str, str], images: ImageList, tuning: Tuning) -> str:
+    """Another one whenever what was tuned cannot be gone on with."""
+    return sha256_bytes(msgspec.json.encode([LAYOUT, str(torch.__version__), inputs, images.sha256, tuning]))
+
+
+def save_state(path: Path, key: str, tuner: Tuner) -> None:
+    """Write how far a tuner has come.
+
+    Raises:
+        ArtifactError: if the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            "key": key,
+            "losses": tuner.losses,
+            "student": tuner.student.state_dict(),
+            "rounding": tuner.rounding.state_dict(),
+            "optimizer": tuner.optimizer.state_dict(),
+        },
+        buffer,
+    )
+    write_atomically(path, buffer.getvalue())
+
+
+def load_state(path: Path, key: str, tuner: Tuner) -> None:
+    """Bring a tuner to where `save_state` was called; a state that is damaged or of another run is left alone."""
+    if not path.is_file():
+        return
+    try:
+        state = torch.load(path, weights_only=True)
+        found = state["key"]
+    except Exception:  # whatever zipfile, pickle and torch raise
+        log.warning("%s is damaged; fine-tuning begins anew", path)
+        return
+    if found != key:
+        log.info("%s is of another run; this one begins anew", path)
+        return
+    tuner.student.load_state_dict(state["student"])
+    tuner.rounding.load_state_dict(state["rounding"])
+    tuner.optimizer.load_state_dict(state["optimizer"])
+    tuner.losses = list(state["losses"])
+    log.info("%s: %d epochs are done already", path, len(tuner.losses))
