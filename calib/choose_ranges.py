@@ -213,14 +213,19 @@ def method_of(path: Path) -> Method:
 
     Raises:
         ArtifactError: if the manifest does not say so.
-        CalibrationError: if they were chosen tensor by tensor.
+        CalibrationError: if they were chosen tensor by tensor, or learned.
     """
     manifest = read_manifest(path, "ranges")
     if "methods" in manifest.details:
         raise CalibrationError(
             f"{path} was chosen tensor by tensor already; give the files that it was chosen from."
         )
-    return manifest.details_as(RangesDetails).method
+    method = manifest.details_as(RangesDetails).method
+    if method == "learned":
+        raise CalibrationError(
+            f"{path} was learned with the weights; it is for that model what nothing else can be."
+        )
+    return method
 
 
 def units(placement: Placement) -> list[tuple[str, ...]]:

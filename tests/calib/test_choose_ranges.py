@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from roadseg.calib import ChosenDetails, calibrate_each, choose_ranges, quantize, read_ranges
+from roadseg.calib import ChosenDetails, calibrate, calibrate_each, choose_ranges, finetune, quantize, read_ranges
 from roadseg.calib.cache import Ranges, format_cache
 from roadseg.calib.choose_ranges import Harm, combine, log_softmax, logits_name, read_sources, units
 from roadseg.calib.graph import Graph
@@ -196,6 +196,16 @@ def test_chosen_ranges_are_not_chosen_from_again(mobile, collected, scenes, tmp_
     choose_ranges(mobile, outs, scenes(16, 16), out=tmp_path / "m.ranges")
     with pytest.raises(CalibrationError, match=r"m\.ranges was chosen tensor by tensor already"):
         choose_ranges(mobile, [outs[0], tmp_path / "m.ranges"], scenes(16, 16), out=tmp_path / "again.ranges")
+
+
+def test_learned_ranges_are_not_mixed_with_others(mobile, collected, scenes, tmp_path):
+    frames = scenes(16, 16)
+    tuned = finetune(mobile, collected(mobile)["mse"], frames, out=tmp_path / "tuned.onnx", epochs=1)
+    calibrate(tuned.path, frames, out=tmp_path / "minmax.ranges", method="minmax")
+    with pytest.raises(CalibrationError, match=r"tuned\.ranges was learned with the weights"):
+        choose_ranges(
+            tuned.path, [tuned.ranges, tmp_path / "minmax.ranges"], frames, out=tmp_path / "again.ranges"
+        )
 
 
 def test_ranges_are_combined_by_tensor(mobile, collected):
