@@ -198,7 +198,7 @@ def read_sources(
         found = ranges_of(path, model, model_sha256)
         method = method_of(path)
         if method in sources:
-            raise CalibrationError(f"{path} is by {method}, as a file before it is; give one for each method.")
+            raise CalibrationError(f"{path} is by {method}, like another file; give one for each method.")
         if other := sorted(set(found.amax) ^ set(placement.activations)):
             raise CalibrationError(
                 f'{path} does not hold the ranges of just the tensors that are quantised in {model} ("{other[0]}" '

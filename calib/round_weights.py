@@ -15,6 +15,7 @@ that are fitted to take back the errors in front of them, too, agree less with i
 from __future__ import annotations
 
 import dataclasses
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,8 @@ POSITIONS = 1024
 """Of a layer's map that are looked at on each frame, at most."""
 DAMPING = 0.01
 """Of the inputs' mean square, added to all of them, as in GPTQ: what they do on few images is not all they do."""
+MOST_INPUTS = 8192
+"""That an output may add up: how they go together takes 0.5 GB, several times over, for so many."""
 SWEEPS = 10
 """Over all weights, in which single ones are moved again, at most."""
 
@@ -173,7 +176,9 @@ def stored_weights(model: onnx.ModelProto, output: str) -> Stored | str:
     if sum(list(other.input).count(node.input[1]) for other in model.graph.node) > 1:
         return "it shares its weights with another layer"
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    return Stored(node, tensors[made.input[0]], array_of(tensors[made.input[1]]))
+    stored = Stored(node, tensors[made.input[0]], array_of(tensors[made.input[1]]))
+    inputs = prod(by_outputs(node, numpy_helper.to_array(stored.int8)).shape[2:])
+    return stored if inputs <= MOST_INPUTS else f"each output adds up {inputs} inputs, more than {MOST_INPUTS}"
 
 
 def round_layer(

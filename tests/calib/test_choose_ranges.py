@@ -178,7 +178,7 @@ def test_there_has_to_be_a_choice(mobile, small, collected, scenes, tmp_path):
         assert not out.exists()
 
     refused(UsageError, "two methods or more, got 1 file", outs["mse"])
-    refused(CalibrationError, r"m_mse\.ranges is by mse, as a file before", outs["mse"], outs["mse"])
+    refused(CalibrationError, r"m_mse\.ranges is by mse, like another file", outs["mse"], outs["mse"])
     refused(CalibrationError, "ranges of another model", *outs.values(), model=small)
     refused(CalibrationError, "there to measure", *outs.values(), dataset=scenes(16, 16, split="val"))
     refused(ArtifactError, "none.ranges", outs["mse"], tmp_path / "none.ranges")

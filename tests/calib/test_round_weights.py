@@ -201,6 +201,20 @@ def test_what_is_left_as_it_is_says_why(graph, save, quantized, scenes, tmp_path
     }
 
 
+def test_more_inputs_than_memory_is_good_for_are_left_alone(graph, save, quantized, scenes, tmp_path):
+    model = graph(
+        """g (float[1,3,4,4] images) => (float[1,2,4,4] logits) {
+            wide = Conv(images, w1)
+            logits = Conv(wide, w2)
+        }""",
+        w1=(8193, 3, 1, 1),
+        w2=(2, 8193, 1, 1),
+    )
+    path = save(tmp_path / "m.onnx", model, PLAIN)
+    report = round_weights(path, quantized(path, scenes(4, 4)), scenes(4, 4), out=tmp_path / "out.onnx", count=1)
+    assert report.kept == {'Conv "logits"': "each output adds up 8193 inputs, more than 8192"}
+
+
 def test_the_model_tells_what_it_was_and_biases_are_corrected_next(mobile, quantized, scenes, tmp_path):
     before, out = quantized(mobile), tmp_path / "out.onnx"
     report = round_weights(mobile, before, scenes(16, 16), out=out)
