@@ -12,6 +12,8 @@ from .calibrate import RangesDetails as RangesDetails
 from .calibrate import calibrate as calibrate
 from .calibrate import calibrate_each as calibrate_each
 from .calibrate import files_by_method as files_by_method
+from .check_ranges import RangesCheck as RangesCheck
+from .check_ranges import check_ranges as check_ranges
 from .choose import Image as Image
 from .choose import ImageList as ImageList
 from .choose import choose as choose
@@ -26,6 +28,9 @@ from .equalise import equalise as equalise
 from .gpus import GPUS as GPUS
 from .gpus import Gpu as Gpu
 from .gpus import find_gpu as find_gpu
+from .import_ranges import ImportDetails as ImportDetails
+from .import_ranges import ImportReport as ImportReport
+from .import_ranges import import_ranges as import_ranges
 from .lint import Finding as Finding
 from .lint import LintReport as LintReport
 from .lint import lint as lint

@@ -270,6 +270,45 @@ def choose_ranges(
 
 
 @app.command()
+def import_ranges(
+    model: Path,
+    cache: Annotated[Path, typer.Argument(help="Calibration cache of TensorRT or ModelOpt.")],
+    data: Data,
+    out: Out,
+    split: Split = "train",
+    count: Annotated[int, typer.Option(min=1, help="Frames to check it on.")] = 64,
+    seed: Seed = 0,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Make another program's calibration cache the ranges of an ONNX model, once frames show that it fits."""
+    from roadseg import calib
+    from roadseg.train import open_data
+
+    dataset = open_data(data, split)
+    emit(calib.import_ranges(model, cache, dataset, out=out, count=count, seed=seed, force=force), json)
+
+
+@app.command()
+def check_ranges(
+    model: Path,
+    ranges: Path,
+    data: Data,
+    split: Split = "train",
+    count: Annotated[int, typer.Option(min=1, help="Frames to take.")] = 16,
+    seed: Seed = 0,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Run an ONNX model on frames, and stop if a tensor's range is far from what it does there."""
+    from roadseg import calib
+    from roadseg.train import open_data
+
+    check = calib.check_ranges(model, ranges, open_data(data, split), count=count, seed=seed, force=force)
+    emit(check if json else check.summary(), json)
+
+
+@app.command()
 def quantize(
     model: Path,
     precision: Annotated[Precision, typer.Option(help="fp16 needs no ranges.")],

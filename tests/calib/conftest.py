@@ -112,6 +112,44 @@ def small(graph, save, tmp_path: Path) -> Path:
     return save(tmp_path / "small.onnx", model, ModelSpec("small", 8, 8, classes=("road", "sky")))
 
 
+BRANCHES = """g (uint8[1,16,16,3] frames) => (uint8[1,16,16] labels) {
+    bytes = Cast<to=1>(frames)
+    images = Transpose<perm=[0,3,1,2]>(bytes)
+    pixels = Mul(images, unit)
+    c0 = Conv<pads=[1,1,1,1]>(pixels, w0)
+    stem = Relu(c0)
+    c1 = Conv<pads=[1,1,1,1]>(stem, w1)
+    left = Relu(c1)
+    c2 = Conv<pads=[1,1,1,1]>(stem, w2)
+    right = Relu(c2)
+    both = Concat<axis=1>(left, right)
+    c3 = Conv<pads=[1,1,1,1]>(both, w3)
+    deep = Relu(c3)
+    c4 = Conv<pads=[1,1,1,1]>(deep, w4)
+    last = Relu(c4)
+    logits = Conv(last, w5)
+    best = ArgMax<axis=1, keepdims=0>(logits)
+    labels = Cast<to=2>(best)
+}"""
+"""Two branches that are concatenated, and share a scale."""
+
+
+@pytest.fixture
+def branches(graph, save, tmp_path):
+    """A function that makes a small network of two branches; the seed of its weights is in the file's name."""
+
+    def make(seed: int = 0) -> Path:
+        rng = np.random.default_rng(seed)
+        shapes = [(8, 3, 3, 3), (8, 8, 3, 3), (8, 8, 3, 3), (8, 16, 3, 3), (8, 8, 3, 3), (2, 8, 1, 1)]
+        sizes = np.exp(rng.normal(0, 0.7, len(shapes)))  # what training changes from layer to layer
+        weights = {f"w{i}": (rng.normal(0, 0.2, s) * sizes[i]).astype(np.float32) for i, s in enumerate(shapes)}
+        model = graph(BRANCHES, unit=np.array(1 / 255, np.float32), **weights)
+        spec = ModelSpec("branches", 16, 16, classes=("road", "sky"))
+        return save(tmp_path / f"branches_{seed}.onnx", model, spec)
+
+    return make
+
+
 MOBILE = """g (float[1,3,16,16] images) => (float[1,2,16,16] logits) {
     stem = Conv<pads=[1,1,1,1]>(images, w0, b0)
     x = Relu(stem)
