@@ -59,8 +59,8 @@ from roadseg.train import MODELS, find_checkpoint, open_data
 
 IMAGES = 64
 """Of `train`, for ranges; everybody's."""
-SEARCHED = 100
-"""Frames of `train` on which layers are chosen that stay float."""
+SEARCHED = 50
+"""Frames of `train` on which ranges are chosen, and layers that stay float."""
 SEARCH_SEED = 1
 """Of their choice; another than that of the calibration images."""
 BUDGET = 0.05
@@ -76,6 +76,8 @@ class Context:
     train: Dataset
     folder: Path
     """For whatever is made on the way; empty at first."""
+    tensor_model: Path | None = None
+    """The same network from normalised images to logits, as `export --io tensor` writes it."""
     peers_python: Path | None = None
     """Interpreter of an environment with ModelOpt."""
 
@@ -121,24 +123,36 @@ def repaired(model: Path, context: Context) -> Path:
     return corrected("minmax")(equalised(model, context), context)
 
 
-def repaired_and_searched(model: Path, context: Context) -> Path:
-    """The repaired model where it keeps to `BUDGET` on frames of `train`; else one with layers left float.
+def by_tensor(model: Path, context: Context) -> Path:
+    """INT8 with for each tensor the range of the method that harms least, as `roadseg choose-ranges` finds it."""
+    files = [ranges(model, method, context) for method in METHODS]
+    chosen = calib.choose_ranges(model, files, context.train, out=context.folder / "chosen.ranges")
+    return calib.quantize(model, "int8", ranges=chosen.path, out=context.folder / "chosen.onnx").path
 
-    They are those that `roadseg quantize --budget` finds for the equalised model, whose biases are corrected then.
+
+def searched(model: Path, context: Context) -> Path:
+    """What `roadseg quantize --budget --repair` finds, with the ranges of all methods to choose from."""
+    return calib.search(
+        model,
+        [ranges(model, method, context) for method in METHODS],
+        [context.train[i] for i in calib.choose(context.train, SEARCHED, SEARCH_SEED)],
+        budget=BUDGET,
+        out=context.folder / "searched.onnx",
+        repair=context.train,
+    ).path
+
+
+def by_peer(tool: str, *, tensors: bool = False, **settings: Any) -> Maker:
+    """A maker of what another tool writes, with the metadata of the model it came from, which no tool keeps.
+
+    Args:
+        tool: key of `TOOLS` in peers_int8.py.
+        tensors: whether to give it `tensor_model`, without the nodes that normalise frames and choose labels.
+        settings: the tool's arguments.
     """
-    whole, equal = repaired(model, context), equalised(model, context)
-    samples = [context.train[i] for i in calib.choose(context.train, SEARCHED, SEARCH_SEED)]
-    if compare(Segmenter.open(model), Segmenter.open(whole), samples).within(BUDGET):
-        return whole
-    found = context.folder / "searched.onnx"
-    calib.search(equal, ranges(equal, "minmax", context), samples, budget=BUDGET, out=found)
-    return calib.correct_bias(equal, found, context.train, out=context.folder / "searched_corrected.onnx").path
-
-
-def by_peer(tool: str, **settings: Any) -> Maker:
-    """A maker of what another tool writes, with the metadata of the model it came from, which no tool keeps."""
 
     def make(model: Path, context: Context) -> Path:
+        model = context.tensor_model if tensors else model
         out = context.folder / "peer.onnx"
         python = context.peers_python if tool == "modelopt" else sys.executable
         command = [python, PEERS, tool, model, calibration_inputs(model, context), out, "--settings"]
@@ -156,22 +170,34 @@ ROWS: dict[str, Maker] = {
     "FP32": as_it_is,
     "FP16": as_fp16,
     **{f"INT8, {method}": by(method) for method in METHODS},
+    "INT8, by tensor": by_tensor,
     "INT8, entropy, biases corrected": corrected("entropy"),
-    "INT8, repaired": repaired,
-    "INT8, repaired and searched": repaired_and_searched,
+    "INT8, equalised, minmax, biases corrected": repaired,
+    "INT8, searched": searched,
     "ORT": by_peer("onnxruntime"),
     "ORT, per channel": by_peer("onnxruntime", per_channel=True),
     "ORT, per channel, Entropy": by_peer("onnxruntime", per_channel=True, calibrate_method="Entropy"),
     "ORT, per channel, Percentile": by_peer("onnxruntime", per_channel=True, calibrate_method="Percentile"),
+    "ORT, per channel, float biases": by_peer(
+        "onnxruntime", per_channel=True, extra_options={"QuantizeBias": False}
+    ),
     "ORT, per channel, symmetric, float biases": by_peer(
         "onnxruntime", per_channel=True, extra_options={"ActivationSymmetric": True, "QuantizeBias": False}
     ),
+    "ORT, per channel, tensors": by_peer("onnxruntime", tensors=True, per_channel=True),
     "ModelOpt": by_peer("modelopt"),
     "ModelOpt, max": by_peer("modelopt", calibration_method="max"),
     "ModelOpt, rest FP32": by_peer("modelopt", high_precision_dtype="fp32"),
 }
 """In the order of the table: ours, then peers by the name of the tool, at their defaults but for what is named."""
-SIDE_BY_SIDE = ("INT8, repaired", "INT8, repaired and searched", "ORT", "ORT, per channel", "ModelOpt")
+SIDE_BY_SIDE = (
+    "INT8, entropy",
+    "INT8, searched",
+    "ORT",
+    "ORT, per channel",
+    "ORT, per channel, symmetric, float biases",
+    "ModelOpt",
+)
 """Of the table of all networks."""
 
 
@@ -191,7 +217,7 @@ def ranges(model: Path, method: Method, context: Context) -> Path:
 
 def calibration_inputs(model: Path, context: Context) -> Path:
     """The images that `calibrate` chooses, as the model takes them, in a NumPy file `(N, ...)`; made once."""
-    out = context.folder / "inputs.npy"
+    out = context.folder / f"{model.stem}_inputs.npy"
     if not out.exists():
         spec = onnx_spec(load_onnx(model), model)
         np.save(out, np.concatenate([feed(f, spec, 1) for f in Frames(context.train, spec, IMAGES, 0, False)]))
@@ -300,10 +326,12 @@ def study_network(
 ) -> None:
     """Everything about one network."""
     train, val = open_data(arguments.data, "train"), list(open_data(arguments.data, "val"))
-    checkpoint, model = find_checkpoint(arguments.checkpoint), folder / "model.onnx"
-    export_network(arguments.net, str(checkpoint), model, size=parse_size(arguments.size))
+    checkpoint, size = find_checkpoint(arguments.checkpoint), parse_size(arguments.size)
+    model, tensor_model = folder / "frame.onnx", folder / "tensor.onnx"
+    export_network(arguments.net, str(checkpoint), model, size=size)
+    export_network(arguments.net, str(checkpoint), tensor_model, size=size, io="tensor")
     reference = remembering(model)
-    context = Context(train, folder, arguments.peers_python)
+    context = Context(train, folder, tensor_model, arguments.peers_python)
 
     def make_row(maker: Maker) -> dict[str, Any]:
         try:
@@ -337,7 +365,15 @@ Made by `python -m benchmarks.int8`, which says how. Every model is made from th
 {IMAGES} frames of CamVid `train`, and measured on all of `val` in ONNX Runtime on a CPU. "INT8" is the share of \
 multiply-accumulate operations in layers whose data and weights are both 8 bits. Rows that begin with INT8 are \
 ours; ORT is `onnxruntime.quantization.quantize_static`, behind `quant_pre_process`; ModelOpt is \
-`modelopt.onnx.quantization.quantize`. A row of theirs without more words has the tool's defaults."""
+`modelopt.onnx.quantization.quantize`. A row of theirs without more words has the tool's defaults.
+
+All get the file that `roadseg export` writes, from frames to labels, but for "tensors": what `--io tensor` \
+writes, with normalisation and choice of labels outside. Of the file, ORT makes the normalisation 8 bits too, and \
+logits before and after they are resized; ModelOpt the logits before. Entropy reads images by eights, for lack of \
+memory: from all at once its 128 bins would leave but one threshold to choose, the largest value.
+
+TensorRT-RTX names the first node that it refuses, and there may be more: ORT's biases of 32 bits come before \
+its zero points."""
 
 
 def overview(entries: list[dict[str, Any]]) -> str:
@@ -349,9 +385,16 @@ def overview(entries: list[dict[str, Any]]) -> str:
 def overview_line(entry: dict[str, Any]) -> str:
     """A network of it."""
     rows = [entry["rows"].get(name, {}) for name in SIDE_BY_SIDE]
-    cells = [f"{r['miou_candidate']:.2f}, {share(r)} INT8" if "miou_candidate" in r else "" for r in rows]
+    cells = [overview_cell(row) for row in rows]
     reference = next((f"{r['miou_reference']:.2f}" for r in entry["rows"].values() if "miou_reference" in r), "")
     return f"| {' | '.join([title(entry), reference, *cells])} |"
+
+
+def overview_cell(row: dict[str, Any]) -> str:
+    """A model of it; empty where there are no figures."""
+    if "miou_candidate" not in row:
+        return ""
+    return f"{row['miou_candidate']:.2f}, {share(row)} INT8" + (", not for TensorRT" if row["refused"] else "")
 
 
 def title(entry: dict[str, Any]) -> str:

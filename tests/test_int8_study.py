@@ -23,6 +23,9 @@ from benchmarks.int8 import (
     structure,
     wanted_rows,
 )
+from benchmarks.int8 import (
+    row as row_of,
+)
 from roadseg.calib.lint import lint_model
 from roadseg.calib.provenance import provenance
 from roadseg.runtime import CAMVID, Key, LabelSet, ModelSpec, RoadsegError, Sample, Segmenter, sha256_file
@@ -102,6 +105,17 @@ def test_what_onnxruntime_makes_is_all_int8_but_tensorrt_takes_it_only_when_told
     assert said[1] == ""
 
 
+def test_a_row_has_everything_that_the_table_tells(model, made, tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    labelled = [dataclasses.replace(Noise()[i], labels=np.full((8, 8), i % 2, np.uint8)) for i in range(4)]
+    found = row_of(made["ORT"], Segmenter.open(model), labelled, tmp_path)
+    assert found["frames"] == 4
+    assert set(found["class_drops"]) == {"road", "sky"}
+    assert np.mean(list(found["class_drops"].values())) == pytest.approx(found["miou_drop"])
+    assert found["tools"] == {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
+    assert line("ORT", found).endswith(" | no |")
+
+
 def test_a_share_counts_operations_and_nothing_is_found_where_nothing_is_int8(model):
     assert structure(lint_model(load_onnx(model))) == {
         "int8_mac_share": 0,
@@ -114,7 +128,7 @@ def test_a_share_counts_operations_and_nothing_is_found_where_nothing_is_int8(mo
 @pytest.mark.skipif(importlib.util.find_spec("modelopt") is not None, reason="ModelOpt is installed here")
 def test_a_tool_that_fails_is_told_by_its_last_line(model, tmp_path):
     with pytest.raises(RoadsegError, match=r"^ModuleNotFoundError: No module named 'modelopt'$"):
-        ROWS["ModelOpt"](model, Context(Noise(), tmp_path, Path(sys.executable)))
+        ROWS["ModelOpt"](model, Context(Noise(), tmp_path, peers_python=Path(sys.executable)))
 
 
 def test_rows_that_are_there_are_kept_those_that_failed_are_made_again():
@@ -187,12 +201,11 @@ def test_the_page_tells_of_refusals_and_tools_once():
     study = {"networks": []}
     about = {"size": [360, 480], "frames": 101, "onnxruntime": "1.32.0", "tensorrt_rtx": "1.7.1"}
     entry = entry_of(study, "fastscnn", "camvid", about | {"checkpoint_sha256": "0123456789abcdef"})
-    entry["rows"] |= {"INT8, repaired": row(58.5), "ORT": refused, "ORT, per channel": refused}
+    entry["rows"] |= {"INT8, entropy": row(58.5), "ORT": refused, "ORT, per channel": refused}
     text = page(study)
-    assert (
-        "| fastscnn (camvid) | 58.62 | 58.50, 99.99 % INT8 |  | 58.12, 99.99 % INT8 | 58.12, 99.99 % INT8 |  |"
-        in text
-    )
+    refused_cell = "58.12, 99.99 % INT8, not for TensorRT"
+    overview = f"| fastscnn (camvid) | 58.62 | 58.50, 99.99 % INT8 |  | {refused_cell} | {refused_cell} |  |  |"
+    assert overview in text.splitlines()
     assert "Frames of 360x480, 101 of them; ONNX Runtime 1.32.0, TensorRT-RTX 1.7.1; weights" in text
     assert text.count("ORT; ORT, per channel: TensorRT-RTX cannot build peer.onnx: Int32.") == 1
     assert text.endswith("\n\nPeers: onnxruntime 1.32.0, onnx 1.23.2.\n")
