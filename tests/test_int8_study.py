@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from roadseg.calib.provenance import provenance
 from roadseg.runtime import CAMVID, Key, LabelSet, ModelSpec, RoadsegError, Sample, Segmenter, sha256_file
 from roadseg.runtime.onnxfile import PROVENANCE_KEY, SPEC_KEY, load_onnx, save_onnx, set_metadata
 
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "cpu-2core"
 SPEC = ModelSpec("small", 8, 8, classes=("road", "sky"))
 
 
@@ -80,6 +82,12 @@ def made(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
     """What ONNX Runtime makes of it, by row."""
     names = ("ORT", "ORT, per channel, symmetric, float biases")
     return {name: ROWS[name](model, Context(Noise(), tmp_path_factory.mktemp("made"))) for name in names}
+
+
+def test_the_committed_page_is_made_of_the_figures():
+    study = json.loads((RESULTS / "int8.json").read_text())
+    assert (RESULTS / "int8.md").read_text() == page(study)
+    assert {found["frames"] for entry in study["networks"] for found in entry["rows"].values()} == {101}
 
 
 def test_what_onnxruntime_makes_opens_as_ours_does_and_says_who_made_it(model, made):
