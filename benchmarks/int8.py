@@ -123,13 +123,6 @@ def repaired(model: Path, context: Context) -> Path:
     return corrected("minmax")(equalised(model, context), context)
 
 
-def by_tensor(model: Path, context: Context) -> Path:
-    """INT8 with for each tensor the range of the method that harms least, as `roadseg choose-ranges` finds it."""
-    files = [ranges(model, method, context) for method in METHODS]
-    chosen = calib.choose_ranges(model, files, context.train, out=context.folder / "chosen.ranges")
-    return calib.quantize(model, "int8", ranges=chosen.path, out=context.folder / "chosen.onnx").path
-
-
 def searched(model: Path, context: Context) -> Path:
     """What `roadseg quantize --budget --repair` finds, with the ranges of all methods to choose from."""
     return calib.search(
@@ -170,7 +163,6 @@ ROWS: dict[str, Maker] = {
     "FP32": as_it_is,
     "FP16": as_fp16,
     **{f"INT8, {method}": by(method) for method in METHODS},
-    "INT8, by tensor": by_tensor,
     "INT8, entropy, biases corrected": corrected("entropy"),
     "INT8, equalised, minmax, biases corrected": repaired,
     "INT8, searched": searched,

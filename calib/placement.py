@@ -110,9 +110,6 @@ def float_reason(graph: Graph, node: NodeProto) -> str:
         return "its weights are not constant"
     if node.op_type == "MatMul" and len(graph.constants[node.input[1]].dims) != 2:
         return "its weights are a batch of matrices"
-    positions = graph.shape(node.output[0])[2:]
-    if node.op_type in ("Conv", "ConvTranspose") and positions and all(size == 1 for size in positions):
-        return "its map is a single position: nothing to gain"
     return ""
 
 

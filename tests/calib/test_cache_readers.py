@@ -41,7 +41,9 @@ def scales_in_graph(model_path, tmp_path, ranges):
     """The scale of every tensor that is quantised, by its name."""
     quantize(model_path, "int8", ranges=ranges, out=tmp_path / "int8.onnx")
     graph = Graph(load_onnx(tmp_path / "int8.onnx"))
-    pairs = {node.input[0]: node.input[1] for node in graph.nodes if node.op_type == "QuantizeLinear"}
+    # A tensor that is float16 is cast to float32 in front of its pair.
+    quantizers = [node for node in graph.nodes if node.op_type == "QuantizeLinear"]
+    pairs = {node.input[0].removesuffix("/fp32"): node.input[1] for node in quantizers}
     return {tensor: numpy_helper.to_array(graph.constants[scale]) for tensor, scale in pairs.items()}
 
 
