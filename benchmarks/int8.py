@@ -76,8 +76,6 @@ class Context:
     train: Dataset
     folder: Path
     """For whatever is made on the way; empty at first."""
-    tensor_model: Path | None = None
-    """The same network from normalised images to logits, as `export --io tensor` writes it."""
     peers_python: Path | None = None
     """Interpreter of an environment with ModelOpt."""
 
@@ -135,17 +133,15 @@ def searched(model: Path, context: Context) -> Path:
     ).path
 
 
-def by_peer(tool: str, *, tensors: bool = False, **settings: Any) -> Maker:
+def by_peer(tool: str, **settings: Any) -> Maker:
     """A maker of what another tool writes, with the metadata of the model it came from, which no tool keeps.
 
     Args:
         tool: key of `TOOLS` in peers_int8.py.
-        tensors: whether to give it `tensor_model`, without the nodes that normalise frames and choose labels.
         settings: the tool's arguments.
     """
 
     def make(model: Path, context: Context) -> Path:
-        model = context.tensor_model if tensors else model
         out = context.folder / "peer.onnx"
         python = context.peers_python if tool == "modelopt" else sys.executable
         command = [python, PEERS, tool, model, calibration_inputs(model, context), out, "--settings"]
@@ -168,18 +164,11 @@ ROWS: dict[str, Maker] = {
     "INT8, searched": searched,
     "ORT": by_peer("onnxruntime"),
     "ORT, per channel": by_peer("onnxruntime", per_channel=True),
-    "ORT, per channel, Entropy": by_peer("onnxruntime", per_channel=True, calibrate_method="Entropy"),
-    "ORT, per channel, Percentile": by_peer("onnxruntime", per_channel=True, calibrate_method="Percentile"),
-    "ORT, per channel, float biases": by_peer(
-        "onnxruntime", per_channel=True, extra_options={"QuantizeBias": False}
-    ),
     "ORT, per channel, symmetric, float biases": by_peer(
         "onnxruntime", per_channel=True, extra_options={"ActivationSymmetric": True, "QuantizeBias": False}
     ),
-    "ORT, per channel, tensors": by_peer("onnxruntime", tensors=True, per_channel=True),
     "ModelOpt": by_peer("modelopt"),
     "ModelOpt, max": by_peer("modelopt", calibration_method="max"),
-    "ModelOpt, rest FP32": by_peer("modelopt", high_precision_dtype="fp32"),
 }
 """In the order of the table: ours, then peers by the name of the tool, at their defaults but for what is named."""
 SIDE_BY_SIDE = (
@@ -209,7 +198,7 @@ def ranges(model: Path, method: Method, context: Context) -> Path:
 
 def calibration_inputs(model: Path, context: Context) -> Path:
     """The images that `calibrate` chooses, as the model takes them, in a NumPy file `(N, ...)`; made once."""
-    out = context.folder / f"{model.stem}_inputs.npy"
+    out = context.folder / "inputs.npy"
     if not out.exists():
         spec = onnx_spec(load_onnx(model), model)
         np.save(out, np.concatenate([feed(f, spec, 1) for f in Frames(context.train, spec, IMAGES, 0, False)]))
@@ -319,11 +308,10 @@ def study_network(
     """Everything about one network."""
     train, val = open_data(arguments.data, "train"), list(open_data(arguments.data, "val"))
     checkpoint, size = find_checkpoint(arguments.checkpoint), parse_size(arguments.size)
-    model, tensor_model = folder / "frame.onnx", folder / "tensor.onnx"
+    model = folder / "model.onnx"
     export_network(arguments.net, str(checkpoint), model, size=size)
-    export_network(arguments.net, str(checkpoint), tensor_model, size=size, io="tensor")
     reference = remembering(model)
-    context = Context(train, folder, tensor_model, arguments.peers_python)
+    context = Context(train, folder, arguments.peers_python)
 
     def make_row(maker: Maker) -> dict[str, Any]:
         try:
@@ -359,10 +347,8 @@ multiply-accumulate operations in layers whose data and weights are both 8 bits.
 ours; ORT is `onnxruntime.quantization.quantize_static`, behind `quant_pre_process`; ModelOpt is \
 `modelopt.onnx.quantization.quantize`. A row of theirs without more words has the tool's defaults.
 
-All get the file that `roadseg export` writes, from frames to labels, but for "tensors": what `--io tensor` \
-writes, with normalisation and choice of labels outside. Of the file, ORT makes the normalisation 8 bits too, and \
-logits before and after they are resized; ModelOpt the logits before. Entropy reads images by eights, for lack of \
-memory: from all at once its 128 bins would leave but one threshold to choose, the largest value.
+All get the file that `roadseg export` writes, from frames to labels. Of it ORT makes the normalisation 8 bits too, \
+and logits before and after they are resized; ModelOpt the logits before.
 
 TensorRT-RTX names the first node that it refuses, and there may be more: ORT's biases of 32 bits come before \
 its zero points."""
