@@ -347,8 +347,8 @@ multiply-accumulate operations in layers whose data and weights are both 8 bits.
 ours; ORT is `onnxruntime.quantization.quantize_static`, behind `quant_pre_process`; ModelOpt is \
 `modelopt.onnx.quantization.quantize`. A row of theirs without more words has the tool's defaults.
 
-All get the file that `roadseg export` writes, from frames to labels. Of it ORT makes the normalisation 8 bits too, \
-and logits before and after they are resized; ModelOpt the logits before.
+All get the file that `roadseg export` writes, from frames to labels. Of it ORT makes the normalisation 8 bits \
+too, and logits before and after they are resized; ModelOpt the logits before.
 
 TensorRT-RTX names the first node that it refuses, and there may be more: ORT's biases of 32 bits come before \
 its zero points."""

@@ -28,7 +28,7 @@ import onnx
 from roadseg.runtime import CalibrationError, Dataset, ModelSpec
 from roadseg.runtime.pixels import fit
 
-from .graph import attribute
+from .logits import find_logits
 from .ranges import batch_of, expose, feed, open_session
 
 log = logging.getLogger(__name__)
@@ -42,8 +42,6 @@ STANDARD_ERRORS = 3
 """And by how many standard errors of that average."""
 FAVOUR = 7
 """And on how many of the `FRAMES` frames."""
-UNDECIDED = ("Cast", "Squeeze", "Reshape", "Identity", "Transpose", "Clip")
-"""Operators between the choice of a class and the labels."""
 
 
 def refuse_swapped(model: onnx.ModelProto, spec: ModelSpec, dataset: Dataset, chosen: Sequence[int]) -> None:
@@ -59,7 +57,7 @@ def refuse_swapped(model: onnx.ModelProto, spec: ModelSpec, dataset: Dataset, ch
         CalibrationError: naming the data set.
         DataError: if an image cannot be read.
     """
-    logits = find_logits(model)
+    logits = find_logits(model, enlarged=True)
     if logits is None or len(chosen) < FRAMES:
         log.info("%s: too few frames, or no logits, to tell whether red and blue are swapped", dataset.name)
         return
@@ -111,26 +109,3 @@ def mean_sureness(logits: npt.NDArray[np.float32]) -> float:
     with np.errstate(invalid="ignore"):  # infinite logits make it NaN; collecting ranges names the tensor
         below = logits.astype(np.float64) - logits.max(axis=0)
         return float((1 / np.exp(below).sum(axis=0)).mean())
-
-
-def find_logits(model: onnx.ModelProto) -> str | None:
-    """The tensor `(N, classes, ...)` that labels are chosen from; None where the model's end is of another kind.
-
-    It is the output itself of a model that returns logits, and otherwise what ArgMax or UpsampleArgmax reads.
-    """
-    (output, *_) = model.graph.output
-    name: str = output.name
-    if output.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
-        return name
-    producer = {name: node for node in model.graph.node for name in node.output}
-    node: onnx.NodeProto | None = producer.get(name)
-    while node is not None and node.op_type in UNDECIDED:
-        node = producer.get(node.input[0])
-    if node is None or not (node.op_type == "UpsampleArgmax" or _is_argmax_over_classes(node)):
-        return None
-    logits: str = node.input[0]
-    return logits
-
-
-def _is_argmax_over_classes(node: onnx.NodeProto) -> bool:
-    return node.op_type == "ArgMax" and attribute(node, "axis", 0) == 1

@@ -40,7 +40,7 @@ from roadseg.runtime.onnxfile import onnx_spec
 from .cache import Calibrator, Ranges, format_cache
 from .calibrate import RangesDetails
 from .choose import ImageList
-from .graph import Graph
+from .logits import find_logits
 from .methods import Method
 from .observe import Frame, Frames
 from .placement import Placement, place
@@ -106,8 +106,17 @@ class Harm:
     """
 
     def __init__(self, network: onnx.ModelProto, spec: ModelSpec, frames: Iterable[Frame], ranges: Ranges) -> None:
-        """Answer `frames` once as float32; `ranges` are any that fit."""
-        logits = logits_name(Graph(network))
+        """Answer `frames` once as float32; `ranges` are any that fit.
+
+        Raises:
+            CalibrationError: if there are no logits, or one is not finite.
+        """
+        logits = find_logits(network)
+        if logits is None:
+            raise CalibrationError(
+                f'the answer "{network.graph.output[0].name}" does not come from logits of classes, which ranges '
+                "are chosen by; take those of one method."
+            )
         self._names = (network.graph.input[0].name, f"{logits}/seen")
         self._fed = [feed(frame, spec, batch_of(network)) for frame in frames]
         float_session = open_session(expose(network, [logits]))
@@ -265,23 +274,6 @@ def search_methods(
 def combine(sources: Mapping[Method, Source], methods: Mapping[str, Method]) -> Ranges:
     """Of each tensor the range by its method."""
     return Ranges({name: sources[method].ranges.amax[name] for name, method in methods.items()}, CALIBRATOR)
-
-
-def logits_name(graph: Graph) -> str:
-    """The tensor from which the answer comes by nothing but enlarging it and taking the best class.
-
-    Raises:
-        CalibrationError: if the answer does not come from float32 numbers.
-    """
-    name: str = graph.outputs[0]
-    while name in graph.producer and (not graph.is_float(name) or graph.producer[name].op_type == "Resize"):
-        name = graph.producer[name].input[0]
-    if name not in graph.producer or len(graph.shape(name)) < 2:
-        raise CalibrationError(
-            f'the answer "{graph.outputs[0]}" does not come from logits of classes, which ranges are chosen by; '
-            "take those of one method."
-        )
-    return name
 
 
 def with_open_scales(network: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:

@@ -15,9 +15,10 @@ import torch
 from onnx import NodeProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from roadseg.runtime import CalibrationError, ModelSpec, RoadsegError
+from roadseg.runtime import CalibrationError, RoadsegError
 
-from .graph import WEIGHTED, Graph, attribute, lift_constants, title
+from .graph import WEIGHTED, Graph, lift_constants, title
+from .logits import find_logits
 from .ranges import nodes_towards
 from .torchops import Attributes, operators
 
@@ -177,30 +178,19 @@ def _resamples(graph: Graph, node: NodeProto) -> bool:
     return node.op_type == "MatMul" and len(graph.shape(node.output[0])) > 3
 
 
-def logits_of(model: onnx.ModelProto, spec: ModelSpec) -> str:
+def logits_of(model: onnx.ModelProto) -> str:
     """The tensor with a model's logits, before they are brought to the size of the frame where they are.
 
     Raises:
         CalibrationError: if the labels are not the largest of several classes.
     """
-    graph = Graph(inlined(model))
-    name = graph.outputs[0]
-    if spec.io == "frame":
-        last = behind(graph, name, ("Cast", "Identity", "Squeeze"))
-        if last is None or last.op_type != "ArgMax" or attribute(last, "axis", 0) != 1:
-            raise CalibrationError(
-                "this model's labels do not come from an ArgMax over classes, so there are no logits to learn "
-                "from. Export the network with `roadseg export`."
-            )
-        name = last.input[0]
-    node = graph.producer.get(name)
-    return str(node.input[0]) if node is not None and node.op_type == "Resize" else name
-
-
-def behind(graph: Graph, tensor: str, passed: Sequence[str]) -> NodeProto | None:
-    """The node that makes a tensor, seen through those of some operators."""
-    node = graph.producer.get(tensor)
-    return behind(graph, node.input[0], passed) if node is not None and node.op_type in passed else node
+    name = find_logits(inlined(model))
+    if name is None:
+        raise CalibrationError(
+            "this model's labels do not come from an ArgMax over classes, so there are no logits to learn "
+            "from. Export the network with `roadseg export`."
+        )
+    return name
 
 
 def refuse_unknown(nodes: Sequence[NodeProto]) -> None:

@@ -199,7 +199,7 @@ class Tuner:
         self, network: onnx.ModelProto, spec: ModelSpec, rounding: Int8Rounding, tuning: Tuning, images: int
     ) -> None:
         """Begin with the weights of `network`; errors as `TorchGraph` and `logits_of`."""
-        logits = logits_of(network, spec)
+        logits = logits_of(network)
         self.spec = spec
         self.network_batch = batch_of(network)
         self.teacher = TorchGraph(network, [logits]).requires_grad_(False)

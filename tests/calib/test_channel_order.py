@@ -1,11 +1,10 @@
 import dataclasses
 
 import numpy as np
-import onnx
 import pytest
 
 from roadseg.calib import calibrate
-from roadseg.calib.channel_order import find_logits, mean_sureness, measure_sureness, prefers_swapped
+from roadseg.calib.channel_order import mean_sureness, measure_sureness, prefers_swapped
 from roadseg.runtime import CalibrationError, ModelSpec
 from roadseg.runtime.onnxfile import load_onnx, onnx_spec
 
@@ -106,16 +105,3 @@ def test_nothing_is_decided_on_few_frames(red_or_not, reddish, tmp_path):
 )
 def test_a_network_must_be_clearly_surer(gains, refused):
     assert prefers_swapped(np.array([[0.5, 0.5 + gain] for gain in gains])) is refused
-
-
-def test_logits_are_found_behind_the_choice_of_a_class(red_or_not, mobile, graph):
-    assert find_logits(load_onnx(red_or_not())) == "logits"
-    assert find_logits(load_onnx(mobile)) == "logits"  # io "tensor" returns them
-    tail = "best = ArgMax<axis=1>(logits) flat = Squeeze(best, one) labels = Cast<to=2>(flat)"
-    assert find_logits(load_onnx(red_or_not(tail=tail.replace("one", "unit")))) == "logits"
-
-
-def test_a_model_that_ends_otherwise_has_none(graph):
-    model = graph("g (float[1,2,8,8] x) => (uint8[1,2,8,8] y) { z = Relu(x) y = Cast<to=2>(z) }")
-    assert find_logits(model) is None
-    assert onnx.checker.check_model(model) is None

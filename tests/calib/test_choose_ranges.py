@@ -5,8 +5,7 @@ import pytest
 
 from roadseg.calib import ChosenDetails, calibrate, calibrate_each, choose_ranges, finetune, quantize, read_ranges
 from roadseg.calib.cache import Ranges, format_cache
-from roadseg.calib.choose_ranges import Harm, combine, log_softmax, logits_name, read_sources, units
-from roadseg.calib.graph import Graph
+from roadseg.calib.choose_ranges import Harm, combine, log_softmax, read_sources, units
 from roadseg.calib.observe import Frames
 from roadseg.calib.placement import place
 from roadseg.calib.source import load_float_model
@@ -19,7 +18,7 @@ from roadseg.runtime import (
     sha256_file,
     write_with_manifest,
 )
-from roadseg.runtime.onnxfile import load_onnx, onnx_spec
+from roadseg.runtime.onnxfile import onnx_spec
 
 
 @pytest.fixture
@@ -135,24 +134,10 @@ def test_probabilities_are_those_of_a_softmax():
         log_softmax(np.array([[np.nan, 1]], np.float32))
 
 
-def test_logits_are_found_in_front_of_what_enlarges_and_chooses(small, mobile, graph):
-    assert logits_name(Graph(load_onnx(small))) == "logits"
-    assert logits_name(Graph(load_onnx(mobile))) == "logits"
-    model = graph(
-        """g (float[1,3,4,4] images) => (uint8[1,8,8] labels) {
-            coarse = Conv(images, w)
-            fine = Resize(coarse, none, scales)
-            best = ArgMax<axis=1, keepdims=0>(fine)
-            labels = Cast<to=2>(best)
-        }""",
-        w=(2, 3, 1, 1),
-        none=np.zeros(0, np.float32),
-        scales=np.array([1, 1, 2, 2], np.float32),
-    )
-    assert logits_name(Graph(model)) == "coarse"
+def test_what_has_no_logits_is_refused(graph):
     model = graph("g (uint8[1,8,8] frames) => (uint8[1,8,8] labels) { labels = Identity(frames) }")
     with pytest.raises(CalibrationError, match='the answer "labels" does not come from logits'):
-        logits_name(Graph(model))
+        Harm(model, None, (), Ranges({}, "EntropyCalibration2"))
 
 
 def test_a_frame_model_is_chosen_for_by_its_logits(small, collected, scenes, tmp_path):

@@ -32,7 +32,7 @@ def rounded_logits(model, ranges, frames):
     network = load_float_model(model)
     spec = onnx_spec(network, model)
     rounding = Int8Rounding(place(network), ranges_of(ranges, model, sha256_file(model)))
-    net = TorchGraph(network, [logits_of(network, spec)])
+    net = TorchGraph(network, [logits_of(network)])
     with torch.no_grad():
         return torch.cat([net(torch.from_numpy(feed(frame, spec, 1)), rounding)[0] for frame in frames])
 
@@ -40,7 +40,7 @@ def rounded_logits(model, ranges, frames):
 def exact_logits(model, frames):
     network = load_float_model(model)
     spec = onnx_spec(network, model)
-    net = TorchGraph(network, [logits_of(network, spec)])
+    net = TorchGraph(network, [logits_of(network)])
     with torch.no_grad():
         return torch.cat([net(torch.from_numpy(feed(frame, spec, 1)))[0] for frame in frames])
 
@@ -75,7 +75,7 @@ def test_onnx_runtime_answers_in_int8_as_the_rounded_module_does(net, size, requ
     quantize(report.path, "int8", ranges=report.ranges, out=tmp_path / "int8.onnx")
     network = load_float_model(model)
     spec = onnx_spec(network, model)
-    expected = onnx_logits(tmp_path / "int8.onnx", logits_of(network, spec), dataset.frames, spec)
+    expected = onnx_logits(tmp_path / "int8.onnx", logits_of(network), dataset.frames, spec)
     found = rounded_logits(report.path, report.ranges, dataset.frames).numpy()
     assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.999
     # One tensor in a thousand may be rounded to the other side where it lies between two values.
