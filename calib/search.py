@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -116,7 +115,7 @@ def search(
         dataset: to choose layers on; with labels mIoU is measured, without them agreement with the float model.
         budget: percentage points that may be lost.
         out: the INT8 model; the layers that stay float go beside it, as `.layers.toml`.
-        count: frames of the data set to take; all without it.
+        count: frames of the data set to take, evenly spread; all without it.
         repair: where biases are corrected before layers go back to float; not at all without it.
         judged: frames that nothing was chosen on, for the verdict; those of `dataset` without it.
         gpu: to estimate latencies for.
@@ -128,7 +127,7 @@ def search(
         UsageError: if there are no frames, or the budget is negative.
     """
     files = [ranges] if isinstance(ranges, Path) else list(ranges)
-    samples = list(islice(dataset, count))
+    samples = [dataset[index] for index in spread(len(dataset), count)]
     if not samples or not files or budget < 0:
         raise UsageError(
             "a search needs frames, ranges, and a budget of 0 or more points; "
@@ -226,6 +225,16 @@ def recall(memory: Path, key: str) -> dict[str, float]:
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return {}
     return found.drops if found.key == key else {}
+
+
+def spread(size: int, count: int | None) -> list[int]:
+    """Indices of `count` of `size` things, evenly spread; of all without it, or if there are not so many.
+
+    >>> spread(7, 3)
+    [1, 3, 5]
+    """
+    count = size if count is None else min(count, size)
+    return [(2 * i + 1) * size // (2 * count) for i in range(count)]
 
 
 def fewest(most: int, enough: Callable[[int], bool]) -> int:

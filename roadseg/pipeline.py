@@ -90,6 +90,11 @@ class RepairConfig:
     """See `roadseg correct-bias`."""
     bias_count: int = 16
     """Images that biases are corrected on."""
+    layers: bool = False
+    """Leave layers float until the INT8 model keeps to [budget] on images of [calibration], as `roadseg quantize
+    --budget` does; biases are corrected first, if they may be, and only where it is needed."""
+    layers_count: int = 50
+    """Images that layers are chosen on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,8 +177,6 @@ class Pipeline:
         verdicts = {}
         for precision in self.config.precisions:
             self.quantize(precision)
-            if precision == "int8" and self.config.repair.biases:
-                self.correct_bias()
             verdicts[precision] = self.parity(precision)
         kept = [precision for precision, verdict in verdicts.items() if verdict["within_budget"]]
         plans = [self.build(precision, cc) for precision in kept for cc in self._compute_capabilities]
@@ -237,8 +240,12 @@ class Pipeline:
         """The typed model of one precision; FP32 is what export wrote."""
         if precision == "fp16":
             self.quantize_fp16()
+        elif precision == "int8" and self.config.repair.layers:
+            self.search()
         elif precision == "int8":
             self.quantize_int8()
+            if self.config.repair.biases:
+                self.correct_bias()
 
     def quantize_fp16(self) -> None:
         """The FP16 model, if nothing in it overflows on calibration frames."""
@@ -257,6 +264,26 @@ class Pipeline:
             calib.quantize(source, "int8", ranges=self.ranges, out=out, rest=rest)
 
         self._step("quantize-int8", {"rest": rest}, [source, self.ranges], [out], action)
+
+    def search(self) -> None:
+        """The INT8 model with layers left float."""
+        repair, budget, rest = self.config.repair, self.config.budget.int8, self.config.quantize.rest
+        source, out, dataset = self.source("int8"), self.model("int8"), self.calibration
+
+        def action() -> None:
+            calib.search(
+                source,
+                self.ranges,
+                dataset,
+                budget=budget,
+                out=out,
+                count=repair.layers_count,
+                repair=dataset if repair.biases else None,
+                rest=rest,
+            )
+
+        settings = {"repair": repair, "budget": budget, "rest": rest, "data": dataset.fingerprint}
+        self._step("search", settings, [source, self.ranges], [out, out.with_suffix(".layers.toml")], action)
 
     def correct_bias(self) -> None:
         """The INT8 model with its layers right on average."""
@@ -397,7 +424,8 @@ class Pipeline:
 
     def quantized(self, precision: Precision) -> Path:
         """What `quantize` writes for one precision."""
-        corrected = precision == "int8" and self.config.repair.biases
+        repair = self.config.repair
+        corrected = precision == "int8" and repair.biases and not repair.layers
         return self.out / "model_int8_uncorrected.onnx" if corrected else self.model(precision)
 
     def model(self, precision: Precision) -> Path:

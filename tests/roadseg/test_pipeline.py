@@ -4,7 +4,9 @@ import shutil
 
 import pytest
 
+from roadseg.calib import Layers
 from roadseg.runtime import read_manifest, sha256_file
+from roadseg.runtime.settings import read_settings
 
 pytest.importorskip("tensorrt_rtx")
 pytest.importorskip("av")
@@ -91,6 +93,23 @@ def test_int8_can_be_repaired(roadseg, here):
     assert told["onnx"] == made["model_equalised.onnx"]
     assert told["unequalised_onnx"] == made["model_fp32.onnx"]
     assert told["uncorrected_onnx"] == made["model_int8_uncorrected.onnx"]
+    before = states(here)
+    assert roadseg("pipeline", "road.toml").code == 0
+    assert states(here) == before
+
+
+def test_int8_can_keep_to_its_budget_by_layers_that_stay_float(roadseg, here):
+    searched = CONFIG + "\n[repair]\nbiases = true\nbias_count = 2\nlayers = true\nlayers_count = 2\n"
+    (here / "road.toml").write_text(
+        searched.replace("[network]", 'precisions = ["int8"]\nreport = false\n[network]')
+    )
+    done = roadseg("pipeline", "road.toml", "--json")
+    assert done.code == 0, done.err
+    # A budget of 100 asks for nothing: neither float layers nor corrected biases.
+    assert read_settings(here / "out" / "model_int8.layers.toml", Layers).kept == ()
+    told = roadseg("inspect", here / "out" / "model_int8.onnx", "--json").json["provenance"]
+    assert told["onnx"] == sha256_file(here / "out" / "model_fp32.onnx")
+    assert "uncorrected_onnx" not in told
     before = states(here)
     assert roadseg("pipeline", "road.toml").code == 0
     assert states(here) == before
