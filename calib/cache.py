@@ -13,9 +13,10 @@ import struct
 from pathlib import Path
 from typing import Literal, get_args
 
+import msgspec
 import numpy as np
 
-from roadseg.runtime import ArtifactError, CalibrationError
+from roadseg.runtime import ArtifactError, CalibrationError, Manifest, ModelSpec, require, write_with_manifest
 from roadseg.runtime.artifacts import read_bytes
 
 Calibrator = Literal["EntropyCalibration2", "MinMaxCalibration"]
@@ -97,3 +98,30 @@ def _parse_line(line: str, name: str) -> tuple[str, float]:
         raise ArtifactError(f"{name} has a line that is not a tensor and its positive scale: {line!r}.")
     # 24 bits times 7 bits is exact in float64, so dividing by 127 again gives the same scale.
     return match[1], scale * INT8_MAX
+
+
+def save_ranges(
+    out: Path, ranges: Ranges, spec: ModelSpec, *, inputs: dict[str, str], details: object, library: str
+) -> str:
+    """Write a calibration cache with its manifest; returns the SHA-256 of the cache.
+
+    Args:
+        out: the file to write.
+        ranges: its content.
+        spec: of the model that they are for.
+        inputs: SHA-256 of what they were made from, by role; "onnx" is that model.
+        details: a dataclass with what else the manifest tells.
+        library: that computed them; the manifest names its version.
+
+    Raises:
+        ArtifactError: if the file cannot be written.
+    """
+    manifest = Manifest(
+        kind="ranges",
+        file_sha256="",
+        spec=spec,
+        inputs=inputs,
+        details=msgspec.to_builtins(details),
+        versions={library: str(require(library, "making ranges").__version__)},
+    )
+    return write_with_manifest(out, format_cache(ranges), manifest).file_sha256

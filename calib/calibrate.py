@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
-from roadseg.runtime import Dataset, Manifest, require, sha256_file, track, write_with_manifest
+from roadseg.runtime import Dataset, sha256_file, track
 from roadseg.runtime.onnxfile import onnx_spec
 from roadseg.runtime.pixels import fit
 
-from .cache import format_cache
+from .cache import save_ranges
 from .channel_order import refuse_swapped
 from .choose import ImageList, choose
 from .cover import cover
@@ -156,15 +154,7 @@ def write_ranges(
 ) -> CalibrationReport:
     """Write what a collector has found by a method, with a manifest."""
     ranges = collector.ranges(method)
-    manifest = Manifest(
-        kind="ranges",
-        file_sha256="",
-        spec=collector.spec,
-        inputs=inputs,
-        details=msgspec.to_builtins(details),
-        versions={"onnxruntime": require("onnxruntime", "collecting ranges").__version__},
-    )
-    sha256 = write_with_manifest(out, format_cache(ranges), manifest).file_sha256
+    sha256 = save_ranges(out, ranges, collector.spec, inputs=inputs, details=details, library="onnxruntime")
     return CalibrationReport(
         path=out,
         sha256=sha256,

@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -26,18 +25,15 @@ from onnx import TensorProto, helper
 from roadseg.runtime import (
     CalibrationError,
     Dataset,
-    Manifest,
     ModelSpec,
     UsageError,
     read_manifest,
-    require,
     sha256_file,
     track,
-    write_with_manifest,
 )
 from roadseg.runtime.onnxfile import onnx_spec
 
-from .cache import Calibrator, Ranges, format_cache
+from .cache import Calibrator, Ranges, save_ranges
 from .calibrate import RangesDetails
 from .choose import ImageList
 from .logits import find_logits
@@ -180,15 +176,8 @@ def choose_ranges(
     hashes = {method: source.sha256 for method, source in sources.items()}
     details = ChosenDetails(methods, hashes, images, divergences, least)
     inputs |= {"images": images.sha256, **{f"{method}_ranges": sha256 for method, sha256 in hashes.items()}}
-    manifest = Manifest(
-        kind="ranges",
-        file_sha256="",
-        spec=spec,
-        inputs=inputs,
-        details=msgspec.to_builtins(details),
-        versions={"onnxruntime": require("onnxruntime", "choosing ranges").__version__},
-    )
-    sha256 = write_with_manifest(out, format_cache(combine(sources, methods)), manifest).file_sha256
+    combined = combine(sources, methods)
+    sha256 = save_ranges(out, combined, spec, inputs=inputs, details=details, library="onnxruntime")
     counts = dict(Counter(methods.values()))
     return ChoiceReport(out, sha256, len(frames), images.sha256, counts, divergences, least)
 

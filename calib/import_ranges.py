@@ -11,12 +11,10 @@ import dataclasses
 from collections.abc import Collection
 from pathlib import Path
 
-import msgspec
-
-from roadseg.runtime import CalibrationError, Dataset, Manifest, require, sha256_file, write_with_manifest
+from roadseg.runtime import CalibrationError, Dataset, sha256_file
 from roadseg.runtime.onnxfile import onnx_spec
 
-from .cache import Calibrator, Ranges, format_cache, read_ranges
+from .cache import Calibrator, Ranges, read_ranges, save_ranges
 from .channel_order import refuse_swapped
 from .check_ranges import OTHERS_BITS, RangesCheck, collect, compare_ranges
 from .choose import ImageList
@@ -116,15 +114,7 @@ def import_ranges(
         ignored=len(foreign.amax.keys() - set(placement.activations)),
     )
     inputs = {"onnx": sha256_file(model), "cache": sha256_file(cache), "images": details.checked_on.sha256}
-    manifest = Manifest(
-        kind="ranges",
-        file_sha256="",
-        spec=spec,
-        inputs=inputs,
-        details=msgspec.to_builtins(details),
-        versions={"onnxruntime": require("onnxruntime", "checking ranges").__version__},
-    )
-    sha256 = write_with_manifest(out, format_cache(ranges), manifest).file_sha256
+    sha256 = save_ranges(out, ranges, spec, inputs=inputs, details=details, library="onnxruntime")
     return ImportReport(
         path=out,
         sha256=sha256,

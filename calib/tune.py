@@ -26,19 +26,17 @@ from torch import Tensor
 from roadseg.runtime import (
     CalibrationError,
     Dataset,
-    Manifest,
     ModelSpec,
     UsageError,
     sha256_bytes,
     sha256_file,
     track,
     write_atomically,
-    write_with_manifest,
 )
 from roadseg.runtime.onnxfile import onnx_spec, save_onnx
 from roadseg.runtime.pixels import fit
 
-from .cache import format_cache
+from .cache import save_ranges
 from .calibrate import RangesDetails, portable_name
 from .choose import ImageList, choose
 from .fakequant import Int8Rounding
@@ -164,21 +162,14 @@ def write_tuned(
     stamp(network, "fp32", inputs | {"tuning_images": details.images.sha256})
     save_onnx(out, network)
     sha256 = sha256_file(out)
-    manifest = Manifest(
-        kind="ranges",
-        file_sha256="",
-        spec=tuner.spec,
-        inputs=inputs | {"onnx": sha256, "images": details.images.sha256},
-        details=msgspec.to_builtins(details),
-        versions={"torch": str(torch.__version__)},
-    )
-    ranges = ranges_path(out)
-    written = write_with_manifest(ranges, format_cache(tuner.rounding.ranges()), manifest)
+    made_from = inputs | {"onnx": sha256, "images": details.images.sha256}
+    ranges, found = ranges_path(out), tuner.rounding.ranges()
+    ranges_sha256 = save_ranges(ranges, found, tuner.spec, inputs=made_from, details=details, library="torch")
     return FinetuneReport(
         path=out,
         sha256=sha256,
         ranges=ranges,
-        ranges_sha256=written.file_sha256,
+        ranges_sha256=ranges_sha256,
         images=len(details.images.images),
         images_sha256=details.images.sha256,
         layers=len(tuner.rounding.layers),
