@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,8 @@ SEARCH_SEED = 1
 """Of their choice; another than that of the calibration images."""
 BUDGET = 0.05
 """Points of mIoU that INT8 may lose on those."""
+BUDGET_ON_VAL = 0.1
+"""The same on `val`, where the choice is made on that."""
 COMPUTE_CAPABILITY = "8.6"
 PEERS = Path(__file__).with_name("peers_int8.py")
 
@@ -74,6 +76,7 @@ class Context:
     """What models are made with, beside the exported network."""
 
     train: Dataset
+    val: Sequence[Sample]
     folder: Path
     """For whatever is made on the way; empty at first."""
     peers_python: Path | None = None
@@ -122,15 +125,21 @@ def repaired(model: Path, context: Context) -> Path:
 
 
 def searched(model: Path, context: Context) -> Path:
-    """What `roadseg quantize --budget --repair` finds, with the ranges of all methods to choose from."""
-    return calib.search(
-        model,
-        [ranges(model, method, context) for method in METHODS],
-        [context.train[i] for i in calib.choose(context.train, SEARCHED, SEARCH_SEED)],
-        budget=BUDGET,
-        out=context.folder / "searched.onnx",
-        repair=context.train,
-    ).path
+    """What `roadseg quantize --budget --repair` finds on frames of `train`."""
+    samples = [context.train[i] for i in calib.choose(context.train, SEARCHED, SEARCH_SEED)]
+    return search(model, context, samples, BUDGET)
+
+
+def searched_on_val(model: Path, context: Context) -> Path:
+    """The same on all of `val`: what it loses there was what it was chosen by."""
+    return search(model, context, context.val, BUDGET_ON_VAL)
+
+
+def search(model: Path, context: Context, samples: Sequence[Sample], budget: float) -> Path:
+    """What a search finds with the ranges of all methods to choose from, and biases to correct."""
+    files = [ranges(model, method, context) for method in METHODS]
+    out = context.folder / "searched.onnx"
+    return calib.search(model, files, samples, budget=budget, out=out, repair=context.train).path
 
 
 def by_peer(tool: str, **settings: Any) -> Maker:
@@ -162,6 +171,7 @@ ROWS: dict[str, Maker] = {
     "INT8, entropy, biases corrected": corrected("entropy"),
     "INT8, equalised, minmax, biases corrected": repaired,
     "INT8, searched": searched,
+    "INT8, searched on val": searched_on_val,
     "ORT": by_peer("onnxruntime"),
     "ORT, per channel": by_peer("onnxruntime", per_channel=True),
     "ORT, per channel, symmetric, float biases": by_peer(
@@ -174,6 +184,7 @@ ROWS: dict[str, Maker] = {
 SIDE_BY_SIDE = (
     "INT8, entropy",
     "INT8, searched",
+    "INT8, searched on val",
     "ORT",
     "ORT, per channel",
     "ORT, per channel, symmetric, float biases",
@@ -311,7 +322,7 @@ def study_network(
     model = folder / "model.onnx"
     export_network(arguments.net, str(checkpoint), model, size=size)
     reference = remembering(model)
-    context = Context(train, folder, arguments.peers_python)
+    context = Context(train, val, folder, arguments.peers_python)
 
     def make_row(maker: Maker) -> dict[str, Any]:
         try:

@@ -107,10 +107,10 @@ def finetune(
     dataset: Dataset,
     *,
     out: Path,
-    count: int = 128,
-    epochs: int = 2,
+    count: int = 400,
+    epochs: int = 4,
     batch: int = 4,
-    rate: float = 1e-3,
+    rate: float = 3e-3,
     seed: int = 0,
     force: bool = False,
 ) -> FinetuneReport:

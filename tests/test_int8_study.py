@@ -18,6 +18,7 @@ from benchmarks.int8 import (
     entry_of,
     fill,
     line,
+    overview,
     page,
     refusal,
     share,
@@ -81,13 +82,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """What ONNX Runtime makes of it, by row."""
     names = ("ORT", "ORT, per channel, symmetric, float biases")
-    return {name: ROWS[name](model, Context(Noise(), tmp_path_factory.mktemp("made"))) for name in names}
+    return {name: ROWS[name](model, Context(Noise(), (), tmp_path_factory.mktemp("made"))) for name in names}
 
 
 def test_the_committed_page_is_made_of_the_figures():
     study = json.loads((RESULTS / "int8.json").read_text())
     assert (RESULTS / "int8.md").read_text() == page(study)
     assert {found["frames"] for entry in study["networks"] for found in entry["rows"].values()} == {101}
+
+
+def test_the_readme_shows_all_networks_side_by_side():
+    study = json.loads((RESULTS / "int8.json").read_text())
+    assert overview(study["networks"]) in (RESULTS.parents[2] / "README.md").read_text()
 
 
 def test_what_onnxruntime_makes_opens_as_ours_does_and_says_who_made_it(model, made):
@@ -136,7 +142,7 @@ def test_a_share_counts_operations_and_nothing_is_found_where_nothing_is_int8(mo
 @pytest.mark.skipif(importlib.util.find_spec("modelopt") is not None, reason="ModelOpt is installed here")
 def test_a_tool_that_fails_is_told_by_its_last_line(model, tmp_path):
     with pytest.raises(RoadsegError, match=r"^ModuleNotFoundError: No module named 'modelopt'$"):
-        ROWS["ModelOpt"](model, Context(Noise(), tmp_path, peers_python=Path(sys.executable)))
+        ROWS["ModelOpt"](model, Context(Noise(), (), tmp_path, peers_python=Path(sys.executable)))
 
 
 def test_rows_that_are_there_are_kept_those_that_failed_are_made_again():
@@ -212,7 +218,7 @@ def test_the_page_tells_of_refusals_and_tools_once():
     entry["rows"] |= {"INT8, entropy": row(58.5), "ORT": refused, "ORT, per channel": refused}
     text = page(study)
     refused_cell = "58.12, 99.99 % INT8, not for TensorRT"
-    overview = f"| fastscnn (camvid) | 58.62 | 58.50, 99.99 % INT8 |  | {refused_cell} | {refused_cell} |  |  |"
+    overview = f"| fastscnn (camvid) | 58.62 | 58.50, 99.99 % INT8 |  |  | {refused_cell} | {refused_cell} |  |  |"
     assert overview in text.splitlines()
     assert "Frames of 360x480, 101 of them; ONNX Runtime 1.32.0, TensorRT-RTX 1.7.1; weights" in text
     assert text.count("ORT; ORT, per channel: TensorRT-RTX cannot build peer.onnx: Int32.") == 1

@@ -101,7 +101,7 @@ def test_it_is_the_same_graph_with_other_weights_and_tells_what_it_was(mobile, r
     manifest = read_manifest(report.ranges, "ranges")
     assert manifest.inputs == sources | {"onnx": report.sha256, "images": report.images_sha256}
     details = manifest.details_as(TunedDetails)
-    assert (details.method, details.tuning) == ("learned", Tuning(epochs=2, batch=4, rate=1e-3, seed=0))
+    assert (details.method, details.tuning) == ("learned", Tuning(epochs=4, batch=4, rate=3e-3, seed=0))
     assert details.images.dataset == "folder:drive"
     assert report.ranges_sha256 == sha256_file(report.ranges)
 
