@@ -164,7 +164,7 @@ def test_a_state_that_is_damaged_or_of_other_settings_is_not_gone_on_with(
     die(mobile, ranges, frames, out, rate=2e-3)
     again = Mortal(frames)
     assert finetune(mobile, ranges, again, out=out).sha256 == expected.sha256
-    assert again.reads == 5 + 2 * 5
+    assert again.reads == 5 + 4 * 5
     state_path(out).write_bytes(b"PK\x03\x04 cut short")
     with caplog.at_level(logging.WARNING, "roadseg"):
         assert finetune(mobile, ranges, frames, out=out).sha256 == expected.sha256
