@@ -145,7 +145,8 @@ def reduction(function: Callable[[Tensor, list[int], bool], Tensor]) -> Operator
         x, given_axes = inputs[0], given(inputs, 1)
         axes = numbers(given_axes) if given_axes is not None else list(attributes.get("axes", ()))
         if not axes and attributes.get("noop_with_empty_axes", 0):
-            return x  # type: ignore[no-any-return]
+            answer: Tensor = x
+            return answer
         return function(x, axes or list(range(x.ndim)), bool(attributes.get("keepdims", 1)))
 
     return reduce
@@ -173,7 +174,8 @@ def resize(attributes: Attributes, inputs: Inputs) -> Tensor:
             x = x.index_select(axis, torch.from_numpy(nearest(at, length, rounding)).to(x.device))
         else:
             x = (x.movedim(axis, -1) @ torch.tensor(linear(at, length), device=x.device)).movedim(-1, axis)
-    return x  # type: ignore[no-any-return]
+    answer: Tensor = x
+    return answer
 
 
 def coordinates(length: int, out: int, scale: float, transformation: str) -> npt.NDArray[np.float32]:
@@ -223,7 +225,8 @@ def cut(_: Attributes, inputs: Inputs) -> Tensor:
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         kept = range(x.shape[axis])[start:end:step]
         x = x.index_select(axis, torch.tensor(list(kept), dtype=torch.int64, device=x.device))
-    return x  # type: ignore[no-any-return]
+    answer: Tensor = x
+    return answer
 
 
 def gather(attributes: Attributes, inputs: Inputs) -> Tensor:
@@ -344,7 +347,8 @@ def clip(_: Attributes, inputs: Inputs) -> Tensor:
     """Clip by limits of which either may be missing."""
     low, high = given(inputs, 1), given(inputs, 2)
     if low is None and high is None:
-        return inputs[0]  # type: ignore[no-any-return]
+        answer: Tensor = inputs[0]
+        return answer
     return torch.clamp(inputs[0], low, high)
 
 
@@ -482,7 +486,8 @@ def fold(function: Callable[[Tensor, Tensor], Tensor], inputs: Inputs) -> Tensor
     first, *others = inputs
     for other in others:
         first = function(first, other)
-    return first  # type: ignore[no-any-return]
+    answer: Tensor = first
+    return answer
 
 
 def _type_of(attribute: str) -> torch.dtype:
