@@ -4,9 +4,8 @@ No method is the best for all tensors: what one cuts off matters in one layer an
 the file that does the least harm as a whole, tensor after tensor is tried with the range of every other file, and
 keeps the best one while the next is tried. Tensors with a common scale are one.
 
-Harm is the Kullback-Leibler divergence of the classes' probabilities from those of the float32 model, on a few
-frames: it weighs pixels about whose class the network is in doubt, which are those that change their label. Scales
-are fed to the model, so that it is opened once however many are tried.
+Harm is the divergence from the float32 model on a few frames, see `Divergence`. Scales are fed to the model, so
+that it is opened once however many are tried.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
@@ -36,18 +34,14 @@ from roadseg.runtime.onnxfile import onnx_spec
 from .cache import Calibrator, Ranges, save_ranges
 from .calibrate import RangesDetails
 from .choose import ImageList
-from .logits import find_logits
+from .divergence import Divergence
 from .methods import Method
 from .observe import Frame, Frames
 from .placement import Placement, place
 from .qdq import insert_qdq, scale_name
 from .quantize import ranges_of
-from .ranges import batch_of, expose, feed, open_session
 from .source import load_float_model
 
-Logits = npt.NDArray[np.float32]
-"""`(N, C, ...)`: what a model says for each class, before it is enlarged."""
-LogProbabilities = npt.NDArray[np.float64]
 CALIBRATOR: Calibrator = "EntropyCalibration2"
 """That TensorRT's builders take unless told otherwise."""
 
@@ -96,28 +90,12 @@ class Source:
 
 
 class Harm:
-    """A float32 model, and how far its INT8 form is from it with given ranges.
-
-    Holds frames and logits in memory, for every trial needs them.
-    """
+    """A float32 model, and how far its INT8 form is from it with given ranges."""
 
     def __init__(self, network: onnx.ModelProto, spec: ModelSpec, frames: Iterable[Frame], ranges: Ranges) -> None:
-        """Answer `frames` once as float32; `ranges` are any that fit.
-
-        Raises:
-            CalibrationError: if there are no logits, or one is not finite.
-        """
-        logits = find_logits(network)
-        if logits is None:
-            raise CalibrationError(
-                f'the answer "{network.graph.output[0].name}" does not come from logits of classes, which ranges '
-                "are chosen by; take those of one method."
-            )
-        self._names = (network.graph.input[0].name, f"{logits}/seen")
-        self._fed = [feed(frame, spec, batch_of(network)) for frame in frames]
-        float_session = open_session(expose(network, [logits]))
-        self._wanted = [log_softmax(float_session.run(None, {self._names[0]: fed})[0]) for fed in self._fed]
-        self._session = open_session(expose(with_open_scales(network, ranges), [logits]))
+        """Answer `frames` once as float32; `ranges` are any that fit. Errors as in `Divergence`."""
+        self._divergence = Divergence(network, spec, frames)
+        self._session = self._divergence.open(with_open_scales(network, ranges))
 
     def divergence(self, ranges: Ranges, limit: float = math.inf) -> float:
         """The mean over positions and frames, in nats; infinite where it is at least `limit`.
@@ -126,14 +104,7 @@ class Harm:
             CalibrationError: if a logit is not finite.
         """
         scales = {scale_name(tensor): np.array(ranges.scale(tensor)) for tensor in ranges.amax}
-        total = 0.0
-        for fed, wanted in zip(self._fed, self._wanted, strict=True):
-            given = log_softmax(self._session.run(None, {self._names[0]: fed, **scales})[0])
-            # Rounding may make it a little less than 0.
-            total += max(float((np.exp(wanted) * (wanted - given)).sum(axis=1).mean()), 0.0) / len(self._fed)
-            if total >= limit:
-                return math.inf
-        return total
+        return self._divergence.of(self._session, scales, limit)
 
 
 def choose_ranges(
@@ -276,16 +247,3 @@ def with_open_scales(network: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProt
     opened.graph.initializer.extend(kept)
     opened.graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in scales)
     return opened
-
-
-def log_softmax(logits: Logits) -> LogProbabilities:
-    """Logarithms of the classes' probabilities, in float64.
-
-    Raises:
-        CalibrationError: if a logit is not finite.
-    """
-    if not np.isfinite(logits).all():
-        raise CalibrationError("the logits hold infinite values or NaN on an image; check the network's weights.")
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    found: LogProbabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return found

@@ -462,7 +462,7 @@ def correct_bias(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Write an INT8 model whose layers give on average what the FP32 model's give."""
+    """Correct the biases of an INT8 model, wherever that takes its answers nearer to the FP32 model's."""
     from roadseg import calib
     from roadseg.train import open_data
 

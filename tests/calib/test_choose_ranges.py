@@ -5,7 +5,7 @@ import pytest
 
 from roadseg.calib import ChosenDetails, calibrate, calibrate_each, choose_ranges, finetune, quantize, read_ranges
 from roadseg.calib.cache import Ranges, format_cache
-from roadseg.calib.choose_ranges import Harm, combine, log_softmax, read_sources, units
+from roadseg.calib.choose_ranges import Harm, combine, read_sources, units
 from roadseg.calib.observe import Frames
 from roadseg.calib.placement import place
 from roadseg.calib.source import load_float_model
@@ -124,20 +124,6 @@ def test_a_trial_that_is_no_better_is_cut_short(mobile, scenes):
     assert 0 < whole < np.inf
     assert harm.divergence(ranges, whole) == np.inf
     assert harm.divergence(ranges, np.nextafter(whole, 1)) == whole
-
-
-def test_probabilities_are_those_of_a_softmax():
-    # 1 : 3, however large the numbers are.
-    logits = np.array([[[1000.0], [1000 + np.log(3)]]], np.float64).astype(np.float64)
-    np.testing.assert_allclose(np.exp(log_softmax(logits)), [[[0.25], [0.75]]], atol=1e-9)
-    with pytest.raises(CalibrationError, match="the logits hold infinite values or NaN"):
-        log_softmax(np.array([[np.nan, 1]], np.float32))
-
-
-def test_what_has_no_logits_is_refused(graph):
-    model = graph("g (uint8[1,8,8] frames) => (uint8[1,8,8] labels) { labels = Identity(frames) }")
-    with pytest.raises(CalibrationError, match='the answer "labels" does not come from logits'):
-        Harm(model, None, (), Ranges({}, "EntropyCalibration2"))
 
 
 def test_a_frame_model_is_chosen_for_by_its_logits(small, collected, scenes, tmp_path):
