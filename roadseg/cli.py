@@ -378,6 +378,11 @@ def quantize(
             "--budget is for --precision int8; it needs --ranges, and --data to measure on, and finds the layers "
             "itself."
         )
+    if split == "train" and judge_split in ("", "train"):
+        log.warning(
+            "a network hardly errs on frames that it was trained on, and its INT8 form neither; judge what is "
+            "found on others (--judge-split)"
+        )
     found = calib.search(
         model,
         ranges,

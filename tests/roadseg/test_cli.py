@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 
@@ -82,6 +83,34 @@ def test_a_budget_ends_with_a_verdict(roadseg, made, stranger, tmp_path):
     table = " ".join(shown.err.split())
     assert "worst class MACs in INT8 T4, estimated" in table
     assert verdict["sentence"] in table
+    assert "a network hardly errs" not in table
+
+
+def test_a_budget_on_frames_to_train_on_is_warned_of(roadseg, made, stranger, tmp_path):
+    quantize = ["quantize", made / "m.onnx", "--precision", "int8", "--ranges", made / "m.ranges", "--budget", 100]
+    data = ["--data", f"folder:{stranger / 'data'}", "--count", 2, "--split", "train"]
+    said = "a network hardly errs on frames that it was trained on"
+    assert said in roadseg(*quantize, *data, "--out", tmp_path / "int8.onnx").err
+    assert said not in roadseg(*quantize, *data, "--judge-split", "val", "--out", tmp_path / "int8.onnx").err
+
+
+def test_another_program_s_cache_becomes_ranges_and_is_checked(roadseg, made, stranger, tmp_path):
+    data = ["--data", f"folder:{stranger / 'data'}", "--count", 4]
+    cache = tmp_path / "foreign.cache"
+    shutil.copy(made / "m.ranges", cache)
+    command = ["import-ranges", made / "m.onnx", cache, *data]
+    report = roadseg(*command, "--out", tmp_path / "m.ranges", "--json").json
+    assert (report["tensors"], report["images"]) == (len(cache.read_text().splitlines()) - 1, 4)
+    ranges = ["--ranges", tmp_path / "m.ranges", "--out", tmp_path / "int8.onnx"]
+    assert roadseg("quantize", made / "m.onnx", "--precision", "int8", *ranges).code == 0
+
+    checked = roadseg("check-ranges", made / "m.onnx", made / "m.ranges", *data)
+    assert (checked.code, checked.out) == (0, "")
+    name, scale = cache.read_text().splitlines()[3].split(": ")
+    larger = struct.pack(">f", 8 * struct.unpack(">f", bytes.fromhex(scale))[0]).hex()
+    cache.write_text(cache.read_text().replace(f"{name}: {scale}", f"{name}: {larger}"))
+    refused(roadseg(*command, "--out", tmp_path / "no.ranges"), 1, f'"{name}"')
+    assert not (tmp_path / "no.ranges").exists()
 
 
 def test_the_rest_of_an_int8_model_can_be_float32(roadseg, made, tmp_path):
