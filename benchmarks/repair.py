@@ -103,8 +103,22 @@ def in_one_sweep(model: Path, quantized: Path, train: Dataset, out: Path) -> Pat
     return out
 
 
+def every_one(model: Path, quantized: Path, train: Dataset, out: Path) -> Path:
+    """Biases corrected one after the other, and none put back, whatever the answers become."""
+    exact, rounded = load_float_model(model), load_onnx(quantized)
+    layers = list(place(exact).int8_outputs.values())
+    frames = Frames(train, onnx_spec(exact, model), 16, 0, False)
+    nodes = {node.output[0]: node for node in rounded.graph.node}
+    wanted = channel_means(exact, frames.spec, layers, frames, "means")
+    for layer in layers:
+        given = channel_means(rounded, frames.spec, [layer], frames, layer.output)
+        add_to_bias(rounded, nodes[layer.output], wanted[layer.output] - given[layer.output])
+    save_onnx(out, rounded)
+    return out
+
+
 def layer_by_layer(model: Path, quantized: Path, train: Dataset, out: Path) -> Path:
-    """Biases corrected one after the other, as `roadseg correct-bias` does."""
+    """Biases corrected one after the other where that helps, as `roadseg correct-bias` does."""
     return calib.correct_bias(model, quantized, train, out=out).path
 
 
@@ -123,6 +137,7 @@ EQUALISERS: dict[str, Equaliser] = {"none": as_it_is, "weights (Nagel)": by_weig
 CORRECTORS: dict[str, Corrector] = {
     "none": as_they_are,
     "biases in one sweep": in_one_sweep,
+    "every bias, layer by layer": every_one,
     "biases layer by layer (ours)": layer_by_layer,
     "weights rounded": rounded,
     "weights rounded, then biases layer by layer": rounded_and_corrected,

@@ -50,6 +50,8 @@ from .search import Layers as Layers
 from .search import SearchReport as SearchReport
 from .search import search as search
 from .survey import Coverage as Coverage
+from .trial import Point as Point
+from .trial import frontier as frontier
 from .verdict import Candidate as Candidate
 from .verdict import Verdict as Verdict
 from .verdict import judge as judge

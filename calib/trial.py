@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,20 @@ class Point:
     """Of the drop: 95 % bootstrap interval over frames; NaN without labels."""
     estimated_ms: float
     """For one frame on the GPU that was asked for, see `cost`."""
+
+
+def frontier(points: Iterable[Point]) -> list[Point]:
+    """The points that no other beats: the fastest, and every slower one that loses less than all before it.
+
+    Of points of the same time the one that loses least is one of them.
+    """
+    least = math.inf
+    found = []
+    for point in sorted(points, key=lambda point: (point.estimated_ms, point.drop)):
+        if point.drop < least:
+            found.append(point)
+            least = point.drop
+    return found
 
 
 class Remembering:

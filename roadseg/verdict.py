@@ -1,12 +1,13 @@
-"""A verdict on INT8 for the terminal."""
+"""A verdict on INT8, and what there was to choose from, for the terminal."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from rich.table import Table
 
-from roadseg.calib import Verdict
+from roadseg.calib import Point, Verdict, frontier
 
 
 def table(verdict: Verdict) -> Table:
@@ -25,5 +26,23 @@ def table(verdict: Verdict) -> Table:
             f"{row.worst_class} {-row.worst_class_drop:.2f}" if row.worst_class else "",
             f"{100 * row.int8_mac_share:.1f} %",
             f"{row.estimated_ms:.3f} ms",
+        )
+    return shown
+
+
+def curve(points: Sequence[Point], gpu: str) -> Table:
+    """What can be had of all that a search has measured: the fastest, and what loses less for more time."""
+    shown = Table(box=None, header_style="bold", title="accuracy against time", title_justify="left")
+    for heading in ("layers in float", "biases", "ranges", "lost", "95 %", f"{gpu}, estimated"):
+        shown.add_column(heading, overflow="fold")
+    for point in frontier(points):
+        low, high = point.ci95
+        shown.add_row(
+            str(point.kept),
+            "corrected" if point.repaired else "",
+            point.ranges,
+            f"{point.drop:.3f}",
+            "" if math.isnan(low) else f"{low:.2f} to {high:.2f}",
+            f"{point.estimated_ms:.3f} ms",
         )
     return shown

@@ -6,7 +6,7 @@ import pytest
 from roadseg.calib import GPUS, Layers, Ranges, calibrate, format_cache, quantize, read_ranges, search
 from roadseg.calib.placement import ASKED, place
 from roadseg.calib.search import fewest
-from roadseg.calib.trial import Trial
+from roadseg.calib.trial import Point, Trial, frontier
 from roadseg.runtime import (
     CalibrationError,
     ModelSpec,
@@ -251,3 +251,20 @@ def test_a_verdict_on_other_frames_can_refuse_what_the_search_found(spoilt, rang
     verdict = dataclasses.replace(report.verdict, candidates=(*report.verdict.candidates[:-1], lost))
     with pytest.raises(ParityError, match=r"2\.50 on those of the verdict; the budget is 2\. Choose on more"):
         dataclasses.replace(report, verdict=verdict).raise_for_budget()
+
+
+def test_the_frontier_has_what_nothing_beats_from_the_fastest_on():
+    def point(ms, drop):
+        return Point("m.ranges", 0, False, 1.0, drop, (drop, drop), ms)
+
+    points = [
+        point(3, 0.1),
+        point(1, 0.9),
+        point(2, 0.5),
+        point(2, 0.4),
+        point(2.5, 0.4),
+        point(1, 2.0),
+        point(4, 0.2),
+    ]
+    assert [(p.estimated_ms, p.drop) for p in frontier(points)] == [(1, 0.9), (2, 0.4), (3, 0.1)]
+    assert frontier([]) == []

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import resource
 import shutil
 import signal
@@ -82,6 +83,8 @@ def test_a_budget_ends_with_a_verdict(roadseg, made, stranger, tmp_path):
     assert (shown.code, shown.out) == (0, "")
     table = " ".join(shown.err.split())
     assert "worst class MACs in INT8 T4, estimated" in table
+    assert "accuracy against time" in table
+    assert re.search(r"0 (corrected )?m\.ranges -?[0-9.]+", table)
     assert verdict["sentence"] in table
     assert "a network hardly errs" not in table
 
