@@ -104,10 +104,11 @@ def search(
     """Write the INT8 model that loses at most `budget`, with as few operations left in float as a ranking allows.
 
     Of several files of ranges the one is taken that loses least with everything in INT8. If that is too much,
-    biases are corrected, where there are frames to do it on. If it still is, every layer is tried alone in INT8,
-    and layers go back to float in the order of what they lose for the time that they save, as few of them as the
-    budget asks for. What has been measured of layers is kept in a file beside `out`, so that an interrupted search
-    goes on. The frames stay in memory, because every trial reads them.
+    biases are corrected, where there are frames to do it on; if that does not help, they are left alone from
+    then on. If it still is too much, every layer is tried alone in INT8, and layers go back to float in the
+    order of what they lose for the time that they save, as few of them as the budget asks for. What has been
+    measured of layers is kept in a file beside `out`, so that an interrupted search goes on. The frames stay in
+    memory, because every trial reads them.
 
     Args:
         model: float32, as `export` writes it.
@@ -185,11 +186,15 @@ class Search:
         """All that were measured."""
 
     def enough(self, count: int) -> bool:
-        """Whether it is enough that so many layers stay float; biases are corrected only where it is not."""
+        """Whether it is enough that so many layers stay float.
+
+        Biases are corrected only where it is not, and behind the first time only if that helped then.
+        """
         if count not in self.points:
             self.points[count] = self._measure(count, repaired=False)
         plain = self.points[count]
-        if plain.drop > self.budget and not plain.repaired and self.trial.repair is not None:
+        repairs = self.trial.repair is not None and (count == 0 or self.points[0].repaired)
+        if plain.drop > self.budget and not plain.repaired and repairs:
             self.points[count] = min(plain, self._measure(count, repaired=True), key=lambda point: point.drop)
         return self.points[count].drop <= self.budget
 

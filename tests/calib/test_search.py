@@ -5,7 +5,7 @@ import pytest
 
 from roadseg.calib import GPUS, Layers, Ranges, calibrate, format_cache, quantize, read_ranges, search
 from roadseg.calib.placement import ASKED, place
-from roadseg.calib.search import fewest
+from roadseg.calib.search import Search, fewest
 from roadseg.calib.trial import Point, Trial, frontier
 from roadseg.runtime import (
     CalibrationError,
@@ -17,6 +17,10 @@ from roadseg.runtime import (
 )
 from roadseg.runtime.onnxfile import load_onnx
 from roadseg.runtime.settings import read_settings
+
+
+def point(ms, drop, kept=0, repaired=False):
+    return Point("m.ranges", kept, repaired, 1.0, drop, (drop, drop), ms)
 
 
 @pytest.fixture
@@ -242,6 +246,22 @@ def test_biases_are_corrected_before_layers_go_back_to_float(shifted, frames, tm
     assert any(name.endswith("/corrected_bias") for name in corrected)
 
 
+@pytest.mark.parametrize(("gain", "corrected"), [(-1, [0]), (0.5, [0, 1, 2])])
+def test_biases_are_corrected_again_only_if_that_helped_at_first(gain, corrected):
+    class Losing:
+        """Loses a point for every layer of three in INT8; `gain` less with biases corrected."""
+
+        repair = ()
+
+        def measure(self, ranges, kept, repaired=False):
+            return point(1, 3 - len(kept) - gain * repaired, len(kept), repaired)
+
+    found = Search(Losing(), None, 0.1, point(1, 3))
+    found.ranked = ["a", "b", "c"]
+    assert [found.enough(count) for count in range(4)] == [False, False, False, True]
+    assert [p.kept for p in found.tried if p.repaired] == corrected
+
+
 def test_a_verdict_on_other_frames_can_refuse_what_the_search_found(spoilt, ranges, frames, scenes, tmp_path):
     judged = scenes(groups=(3,), split="val")
     report = search(spoilt, ranges, frames, budget=2, out=tmp_path / "int8.onnx", judged=judged)
@@ -254,9 +274,6 @@ def test_a_verdict_on_other_frames_can_refuse_what_the_search_found(spoilt, rang
 
 
 def test_the_frontier_has_what_nothing_beats_from_the_fastest_on():
-    def point(ms, drop):
-        return Point("m.ranges", 0, False, 1.0, drop, (drop, drop), ms)
-
     points = [
         point(3, 0.1),
         point(1, 0.9),
