@@ -98,7 +98,7 @@ def in_one_sweep(model: Path, quantized: Path, train: Dataset, out: Path) -> Pat
     wanted, given = (channel_means(m, frames.spec, layers, frames, "means") for m in (exact, rounded))
     for node in rounded.graph.node:
         if node.output[0] in wanted:
-            add_to_bias(rounded, node, wanted[node.output[0]] - given[node.output[0]])
+            add_to_bias(rounded, node, (wanted[node.output[0]] - given[node.output[0]]).mean(axis=0))
     save_onnx(out, rounded)
     return out
 
@@ -112,7 +112,7 @@ def every_one(model: Path, quantized: Path, train: Dataset, out: Path) -> Path:
     wanted = channel_means(exact, frames.spec, layers, frames, "means")
     for layer in layers:
         given = channel_means(rounded, frames.spec, [layer], frames, layer.output)
-        add_to_bias(rounded, nodes[layer.output], wanted[layer.output] - given[layer.output])
+        add_to_bias(rounded, nodes[layer.output], (wanted[layer.output] - given[layer.output]).mean(axis=0))
     save_onnx(out, rounded)
     return out
 

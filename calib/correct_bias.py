@@ -8,9 +8,10 @@ Layers are corrected one after the other, each behind all that were corrected be
 a part of the model once for every layer. In a single sweep each layer would answer for the shifts of those before
 it too, and they would be taken out several times: INT8 is worse for it (benchmarks/repair.py).
 
-A mean can be right and most of what it is the mean of wrong: where ranges cut off few large values, what they lack
-is given to all. So the classes' probabilities are compared behind every layer, and a bias that takes them further
-from those of the float32 model is put back.
+A few frames may be unlike the others: where ranges cut off what these reach, their means lack much that no bias
+should give to the rest. So a bias takes back the median of what frames lack. Behind every layer the classes'
+probabilities are compared, by a mean that no single frame decides, and a bias that takes them further from those
+of the float32 model is put back.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ from .provenance import provenance, stamp
 from .source import UNCORRECTED, load_float_model, load_quantized
 
 Means = npt.NDArray[np.float64]
-"""Mean of each channel over frames and positions."""
+"""Mean of each channel over positions, `(frames, channels)`."""
+Shift = npt.NDArray[np.float64]
+"""What is added to the bias of each channel."""
+LEAST = 1e-9
+"""Divergence in nats below which a frame counts as the same."""
 BIASED = ("Conv", "ConvTranspose", "Gemm")
 """Layers whose third input is a bias."""
 
@@ -57,10 +62,13 @@ class BiasReport:
     kept: dict[str, str]
     """Why the others have not, by layer."""
     divergence_before: float
-    """Mean Kullback-Leibler divergence of a position's class probabilities from those of the float32 model, in
-    nats, on the images."""
+    """Kullback-Leibler divergence of a position's class probabilities from those of the float32 model, in nats;
+    geometric mean over the images."""
     divergence: float
     """The same of what was written; never more."""
+    furthest: dict[str, float]
+    """The image whose answers are furthest from the float32 model's, and their divergence; much more than the mean
+    tells that the ranges are not made for images like this."""
 
 
 def correct_bias(
@@ -73,9 +81,9 @@ def correct_bias(
     seed: int = 0,
     force: bool = False,
 ) -> BiasReport:
-    """Write an INT8 model whose layers give on average what those of the float32 model give; biases stay float32.
+    """Write an INT8 model whose layers give on the median image's average what those of the float32 model give.
 
-    A bias stays as it is where another takes the answers further from those of the float32 model.
+    Biases stay float32. One stays as it is where another takes the answers further from the float32 model's.
 
     Args:
         model: the float32 model that `quantized` was made from.
@@ -101,19 +109,20 @@ def correct_bias(
     kept = {layer.title: reason for layer in layers if (reason := fixed_reason(rounded, nodes[layer.output]))}
     movable = [layer for layer in layers if layer.title not in kept]
     divergence = Divergence(exact, spec, frames)
-    before = least = divergence.of(divergence.open(rounded))
+    nearest = divergence.by_frame(divergence.open(rounded))
+    before = geometric_mean(nearest)
     wanted = channel_means(exact, spec, movable, frames, "float32 means")
     for layer in movable:
         (given,) = channel_means(rounded, spec, [layer], frames, layer.output).values()
         node = nodes[layer.output]
         old = list(node.input)
-        add_to_bias(rounded, node, wanted[layer.output] - given)
-        found = divergence.of(divergence.open(rounded))
-        if found > least:
+        add_to_bias(rounded, node, np.median(wanted[layer.output] - given, axis=0))
+        found = divergence.by_frame(divergence.open(rounded))
+        if geometric_mean(found) > geometric_mean(nearest):
             node.input[:] = old
             kept[layer.title] = "the answers with another are further from those of the float32 model"
         else:
-            least = found
+            nearest = found
     drop_unused(rounded)
     check(rounded)
     stamp(rounded, "int8", {UNCORRECTED: sha256_file(quantized), "bias_images": images.sha256})
@@ -127,7 +136,8 @@ def correct_bias(
         corrected=len(layers) - len(kept),
         kept=kept,
         divergence_before=before,
-        divergence=least,
+        divergence=geometric_mean(nearest),
+        furthest={images.images[int(nearest.argmax())].name: float(nearest.max())},
     )
 
 
@@ -149,24 +159,28 @@ def load_uncorrected(path: Path, model: Path) -> onnx.ModelProto:
 def channel_means(
     model: onnx.ModelProto, spec: ModelSpec, layers: Sequence[Layer], frames: Frames, what: str
 ) -> dict[str, Means]:
-    """The mean of every channel of what layers give, by output tensor.
+    """The mean of every channel of what layers give, frame by frame, by output tensor.
 
     Raises:
         CalibrationError: if one is not finite.
     """
     names = [layer.output for layer in layers]
-    total: dict[str, Means] = {}
+    found: dict[str, list[Shift]] = {name: [] for name in names}
     for tensors in observe(model, spec, names, frames, what):
         for name, values in tensors.items():
-            means = values.mean(axis=(0, *range(2, values.ndim)), dtype=np.float64)
-            total[name] = total.get(name, 0) + means / len(frames)
-    for name, means in total.items():
+            found[name].append(values.mean(axis=(0, *range(2, values.ndim)), dtype=np.float64))
+    for name, means in found.items():
         if not np.isfinite(means).all():
             raise CalibrationError(
                 f'the tensor "{name}" holds infinite values or NaN on a calibration image; '
                 "check the network's weights."
             )
-    return total
+    return {name: np.array(means) for name, means in found.items()}
+
+
+def geometric_mean(divergences: npt.NDArray[np.float64]) -> float:
+    """A mean that a single frame does not decide."""
+    return float(np.exp(np.log(np.maximum(divergences, LEAST)).mean()))
 
 
 def fixed_reason(model: onnx.ModelProto, node: NodeProto) -> str:
@@ -184,7 +198,7 @@ def fixed_reason(model: onnx.ModelProto, node: NodeProto) -> str:
     return ""
 
 
-def add_to_bias(model: onnx.ModelProto, node: NodeProto, shift: Means) -> None:
+def add_to_bias(model: onnx.ModelProto, node: NodeProto, shift: Shift) -> None:
     """Give a layer a bias of its own that is larger by `shift`, in place."""
     old = next((array_of(tensor) for tensor in model.graph.initializer if tensor.name == bias_name(node)), 0)
     name = f"{node.output[0]}/corrected_bias"

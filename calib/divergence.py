@@ -7,7 +7,7 @@ whose class the network is in doubt, which are those that change their label.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -67,13 +67,25 @@ class Divergence:
             CalibrationError: if a logit is not finite.
         """
         total = 0.0
-        for frame, wanted in zip(self._fed, self._wanted, strict=True):
-            given = log_softmax(session.run(None, {self._input: frame, **(fed or {})})[0])
-            # Rounding may make it a little less than 0.
-            total += max(float((np.exp(wanted) * (wanted - given)).sum(axis=1).mean()), 0.0) / len(self._fed)
+        for divergence in self._frame_by_frame(session, fed or {}):
+            total += divergence / len(self._fed)
             if total >= limit:
                 return math.inf
         return total
+
+    def by_frame(self, session: Any) -> npt.NDArray[np.float64]:
+        """The mean over positions of each frame, in nats.
+
+        Raises:
+            CalibrationError: if a logit is not finite.
+        """
+        return np.array(list(self._frame_by_frame(session, {})))
+
+    def _frame_by_frame(self, session: Any, fed: Mapping[str, npt.NDArray[Any]]) -> Iterator[float]:
+        for frame, wanted in zip(self._fed, self._wanted, strict=True):
+            given = log_softmax(session.run(None, {self._input: frame, **fed})[0])
+            # Rounding may make it a little less than 0.
+            yield max(float((np.exp(wanted) * (wanted - given)).sum(axis=1).mean()), 0.0)
 
 
 def log_softmax(logits: Logits) -> LogProbabilities:

@@ -23,6 +23,7 @@ def test_it_is_that_of_kullback_and_leibler(graph, divergence):
     wanted = 0.5 * np.log(2) + 0.5 * np.log(2 / 3)
     other = divergence.open(model(graph, np.log(3)))
     assert divergence.of(other) == pytest.approx(wanted, rel=1e-6)
+    np.testing.assert_allclose(divergence.by_frame(other), [wanted, wanted], rtol=1e-6)
     assert divergence.of(divergence.open(model(graph, 0))) == 0
     assert divergence.of(other, limit=wanted * 1.01) == pytest.approx(wanted, rel=1e-6)
     assert divergence.of(other, limit=wanted * 0.99) == np.inf
