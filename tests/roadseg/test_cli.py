@@ -443,7 +443,8 @@ def test_biases_are_corrected_against_the_float_model(roadseg, place):
     command = ["correct-bias", made / "m.onnx", made / "m_int8.onnx", "--data", place.data, "--out", out]
     done = roadseg(*command, "--count", 2, "--json")
     assert done.code == 0
-    assert done.json["corrected"] == done.json["layers"] > 0
+    assert 0 < done.json["corrected"] == done.json["layers"] - len(done.json["kept"])
+    assert done.json["divergence"] < done.json["divergence_before"]
     assert roadseg("inspect", out, "--json").json["precision"] == "int8"
     refused(roadseg(*command, "--split", "val"), 1, "val")
 
