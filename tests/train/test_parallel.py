@@ -14,7 +14,8 @@ from roadseg.train.parallel import PooledBatchNorm, kth_largest, pool_batch_norm
 
 PROGRAM = Path(__file__).parent / "train_together.py"
 TOGETHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_CBWR": "COMPATIBLE"}
+"""One thread, and matrix products that round alike on every CPU."""
 
 
 def start(out, *before, pause=0.0):
