@@ -152,7 +152,7 @@ class Cutting:
         weighted = first.op_type in WEIGHTED
         return Kernel(
             title=first.output[0],
-            macs=self.graph.macs(first) if weighted and len(self.graph.shape(first.input[1])) > 1 else 0,
+            macs=self.graph.macs(first) if weighted else 0,
             kind=self._kind(first),
             vector=weighted and _is_depthwise(self.graph, first),
             bytes=self._read_bytes(number, nodes) + self._written_bytes(number, nodes),

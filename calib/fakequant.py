@@ -60,10 +60,12 @@ class Int8Rounding(nn.Module):
         position = self.position.get(name)
         return values if position is None else fake_quantize(values, self.scales()[position])
 
-    def weights(self, output: str, values: Tensor) -> Tensor:
-        """The weights of the layer that makes `output`; the largest of a channel is never cut off."""
+    def weights(self, output: str, name: str, values: Tensor) -> Tensor:
+        """A factor of the layer that makes `output`, rounded if it is its weights; no largest value is cut off."""
         layer = self.layers.get(output)
-        return values if layer is None else values + (round_weights(values, layer.axis) - values).detach()
+        if layer is None or layer.weights != name:
+            return values
+        return values + (round_weights(values, layer.axis) - values).detach()
 
 
 def round_weights(weights: Tensor, axis: int) -> Tensor:

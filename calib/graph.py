@@ -17,7 +17,7 @@ from roadseg.runtime import CalibrationError
 Shape = tuple[int | None, ...]
 """None where a dimension is open."""
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-"""Operators that multiply by weights, their second input."""
+"""Operators that multiply by weights, see `Graph.factors`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,18 +75,36 @@ class Graph:
         """Whether a tensor is float16."""
         return self._types.get(tensor) == TensorProto.FLOAT16
 
+    def factors(self, node: NodeProto) -> tuple[str, str]:
+        """The data and the weights that a node in `WEIGHTED` multiplies.
+
+        Weights are the second input, but for a matrix product with a constant in front of what is computed.
+        """
+        first, second = node.input[:2]
+        turned = node.op_type == "MatMul" and first in self.constants and second not in self.constants
+        return (second, first) if turned else (first, second)
+
     def has_weights(self, node: NodeProto) -> bool:
         """Whether a node multiplies by a constant float32 matrix or kernel."""
-        weights = self.constants.get(node.input[1]) if node.op_type in WEIGHTED else None
+        weights = self.constants.get(self.factors(node)[1]) if node.op_type in WEIGHTED else None
         return weights is not None and weights.data_type == TensorProto.FLOAT and len(weights.dims) >= 2
 
+    def resamples(self, node: NodeProto) -> bool:
+        """Whether a node multiplies a map by a constant matrix along its rows or columns, as pooling does."""
+        return node.op_type == "MatMul" and self.has_weights(node) and len(self.shape(node.output[0])) > 3
+
     def layer_macs(self) -> dict[str, int]:
-        """Multiply-accumulate operations per frame of every layer with weights, by its output tensor."""
-        return {node.output[0]: self.macs(node) for node in self.nodes if self.has_weights(node)}
+        """Multiply-accumulate operations per frame of every convolution and matrix product, by output tensor."""
+        return {node.output[0]: self.macs(node) for node in self.nodes if node.op_type in WEIGHTED}
 
     def macs(self, node: NodeProto) -> int:
-        """Multiply-accumulate operations of a node with weights, for one frame; open dimensions count as 1."""
+        """Multiply-accumulate operations of a convolution or matrix product for one frame.
+
+        Open dimensions count as 1; 0 for products with a vector, or of shapes that are not known.
+        """
         weights = [size or 1 for size in self.shape(node.input[1])]
+        if len(weights) < 2:
+            return 0
         outputs = self.elements(node.output[0])
         if node.op_type == "Conv":
             return outputs * prod(weights[1:])

@@ -98,9 +98,8 @@ def lint_model(model: onnx.ModelProto) -> LintReport:
     lift_constants(model)
     standardise_pairs(model)
     graph = Graph(model)
-    layers = [node for node in graph.nodes if node.op_type in WEIGHTED]
-    macs = {node.output[0]: _macs(graph, node) for node in layers}
-    int8 = {node.output[0] for node in layers if is_int8(graph, node)}
+    macs = graph.layer_macs()
+    int8 = {name for name in macs if is_int8(graph, graph.producer[name])}
     findings = tuple(finding for node in graph.nodes for finding in _findings(graph, node, int8))
     share = sum(macs[name] for name in int8) / max(sum(macs.values()), 1)
     return LintReport(len(macs), len(int8), share, findings)
@@ -117,14 +116,10 @@ def standardise_pairs(model: onnx.ModelProto) -> None:
             node.domain = ""
 
 
-def _macs(graph: Graph, node: NodeProto) -> int:
-    """Multiply-accumulate operations of a layer; 0 for products with a vector, or of shapes that are not known."""
-    return graph.macs(node) if len(graph.shape(node.input[1])) > 1 else 0
-
-
 def is_int8(graph: Graph, node: NodeProto) -> bool:
     """Whether both factors of a layer come straight from DequantizeLinear."""
-    return _data_pair(graph, node) is not None and _dequantizer(graph, node.input[1]) is not None
+    data, weights = _factors(graph, node)
+    return _data_pair(graph, data) is not None and _dequantizer(graph, weights) is not None
 
 
 def _findings(graph: Graph, node: NodeProto, int8: set[str]) -> Iterator[Finding]:
@@ -143,18 +138,18 @@ def _findings(graph: Graph, node: NodeProto, int8: set[str]) -> Iterator[Finding
 
 def _factor_findings(graph: Graph, node: NodeProto) -> Iterator[Finding]:
     """Whether a layer's data and weights are quantised, and along the right axis."""
-    data, weights = _data_pair(graph, node), _dequantizer(graph, node.input[1])
-    constant = [_is_constant(graph, name) for name in node.input[:2]]
-    if not any(constant):
+    names = _factors(graph, node)
+    data, weights = _data_pair(graph, names[0]), _dequantizer(graph, names[1])
+    if not _is_constant(graph, names[1]):
         yield from _product_findings(node, data, weights)
-    elif data is None and (weights is None or constant[0]):
-        yield Finding(title(node), "input", *_why_float(graph, node, constant))
+    elif weights is None and (data is None or _resamples(graph, node)):
+        yield Finding(title(node), "input", *_why_float(graph, node))
     elif data is None:
-        yield Finding(title(node), "input", *_what_parts(graph, node.input[0]))
+        yield Finding(title(node), "input", *_what_parts(graph, names[0]))
     elif weights is None:
         cause = "its input is quantised, its weights are not"
         yield Finding(title(node), "weights", cause, "store them as int8 behind a DequantizeLinear")
-    elif constant[1] and not _is_scalar(graph, weights.input[1]):
+    elif not _is_scalar(graph, weights.input[1]):
         axis, expected = _axis(graph, weights), _channel_axis(graph, node)
         if axis != expected:
             cause = (
@@ -171,14 +166,14 @@ def _product_findings(node: NodeProto, data: NodeProto | None, weights: NodeProt
         yield Finding(title(node), "input", cause, "quantise both if its time matters")
 
 
-def _why_float(graph: Graph, node: NodeProto, constant: list[bool]) -> tuple[str, str]:
+def _why_float(graph: Graph, node: NodeProto) -> tuple[str, str]:
     """Cause and remedy for a layer that is float altogether."""
     positions = graph.shape(node.output[0])[2:]
     if node.op_type in ("Conv", "ConvTranspose") and positions and all(size == 1 for size in positions):
         return "neither input nor weights are quantised; its map is a single position", "nothing is lost"
-    if constant[0] or (node.op_type == "MatMul" and len(graph.shape(node.output[0])) > 3):
+    if _resamples(graph, node):
         return "it resamples a map by a constant matrix in float", "nothing, unless its time matters"
-    if node.op_type == "MatMul" and len(graph.shape(node.input[1])) > 2:
+    if node.op_type == "MatMul" and len(graph.shape(_factors(graph, node)[1])) > 2:
         return "it multiplies by a batch of constant matrices in float", "nothing, unless its time matters"
     return "neither its input nor its weights are quantised", "quantise both, or accept it in float"
 
@@ -350,9 +345,21 @@ def _pair_findings(graph: Graph, node: NodeProto) -> Iterator[Finding]:
         yield Finding(title(node), "pair", cause, "put both halves of the pair on the same tensor")
 
 
-def _data_pair(graph: Graph, node: NodeProto) -> NodeProto | None:
+def _factors(graph: Graph, node: NodeProto) -> tuple[str, str]:
+    """A layer's data and its weights, which a matrix product may have first, quantised or not."""
+    first, second = node.input[:2]
+    turned = node.op_type == "MatMul" and _is_constant(graph, first) and not _is_constant(graph, second)
+    return (second, first) if turned else (first, second)
+
+
+def _resamples(graph: Graph, node: NodeProto) -> bool:
+    """Whether a layer multiplies a map by a constant matrix along its rows or columns."""
+    return node.op_type == "MatMul" and len(graph.shape(node.output[0])) > 3
+
+
+def _data_pair(graph: Graph, tensor: str) -> NodeProto | None:
     """The DequantizeLinear of a layer's data, in front of operators that commute with rounding."""
-    source = _source(graph, node.input[0])
+    source = _source(graph, tensor)
     while source is not None and source.op_type in COMMUTING:
         source = _source(graph, source.input[0])
     return source if source is not None and source.op_type == "DequantizeLinear" else None
@@ -413,5 +420,6 @@ def _channel_axis(graph: Graph, node: NodeProto) -> int:
     if node.op_type == "Gemm":
         return 1 - attribute(node, "transB", 0)
     if node.op_type == "MatMul":
-        return len(graph.shape(node.input[1])) - 1
+        weights = _factors(graph, node)[1]
+        return len(graph.shape(weights)) - (2 if weights == node.input[0] else 1)
     return int(node.op_type == "ConvTranspose")

@@ -10,6 +10,8 @@ cannot disagree. The rules follow what TensorRT fuses (developer guide, "Working
 - Inputs and output of a concatenation in front of an INT8 layer share one scale, so that concatenating is copying.
 - A tensor is quantised once; everything that reads it reads the same 8 bits.
 - Biases stay float; TensorRT adds them to the 32-bit sum.
+- A constant matrix that pools or interpolates a map along its rows or columns is a layer like others, but takes no
+  residual sum in.
 
 The first convolution and the last are quantised like the others: frames have 8 bits to begin with, and on CamVid a
 Fast-SCNN lost no more mIoU with its classifier in INT8 than without. What stays float is in `float_reason`.
@@ -41,6 +43,8 @@ class Layer:
     title: str
     output: str
     """Name of its output tensor, which identifies it."""
+    data: str
+    """Name of the tensor that its weights are multiplied with."""
     weights: str
     """Name of its weights."""
     axis: int
@@ -86,8 +90,9 @@ def place(model: onnx.ModelProto, kept: Collection[str] = ()) -> Placement:
     if not int8:
         reasons = "; ".join(f"{layer.title}: {layer.reason}" for layer in layers) or "it has no convolutions"
         raise CalibrationError(f"nothing in this model can run in INT8 ({reasons}). Use FP16.")
-    wanted = {graph.producer[output].input[0] for output in int8}
-    wanted |= {tensor for node in graph.nodes for tensor in _residual(graph, node, possible, int8)}
+    wanted = {layer.data for layer in layers if not layer.reason}
+    summing = {name for name in possible if not graph.resamples(graph.producer[name])}
+    wanted |= {tensor for node in graph.nodes for tensor in _residual(graph, node, summing, summing & int8)}
     groups = _concat_groups(graph, wanted)
     wanted = wanted.union(*groups)
     order = [name for name in (*graph.inputs, *graph.position) if name in wanted]
@@ -104,21 +109,22 @@ def _refuse_unknown(kept: Collection[str], possible: Collection[str]) -> None:
 
 def float_reason(graph: Graph, node: NodeProto) -> str:
     """Why a layer stays float; empty if it can run in INT8."""
-    if node.op_type == "MatMul" and len(graph.shape(node.output[0])) > 3:
-        return "it works along a map, not across channels"
-    if not graph.has_weights(node) or node.input[0] in graph.constants:
+    data, weights = graph.factors(node)
+    if not graph.has_weights(node) or data in graph.constants:
         return "its weights are not constant"
-    if node.op_type == "MatMul" and len(graph.constants[node.input[1]].dims) != 2:
+    if node.op_type == "MatMul" and len(graph.constants[weights].dims) != 2:
         return "its weights are a batch of matrices"
     return ""
 
 
 def _layer(graph: Graph, node: NodeProto) -> Layer:
-    return Layer(title(node), node.output[0], node.input[1], _channel_axis(node), float_reason(graph, node))
+    data, weights = graph.factors(node)
+    axis = _channel_axis(node, weights)
+    return Layer(title(node), node.output[0], data, weights, axis, float_reason(graph, node))
 
 
-def _channel_axis(node: NodeProto) -> int:
-    if node.op_type == "Conv":
+def _channel_axis(node: NodeProto, weights: str) -> int:
+    if node.op_type == "Conv" or weights == node.input[0]:
         return 0
     if node.op_type == "Gemm":
         return 1 - attribute(node, "transB", 0)

@@ -83,7 +83,7 @@ def _nodes(model: onnx.ModelProto, placement: Placement) -> Iterator[NodeProto]:
             if name in activations:
                 node.input[i] = f"{name}/dq"
         if layer := int8_outputs.get(node.output[0]):
-            node.input[1] = _weights_name(layer)
+            node.input[list(node.input).index(layer.weights)] = _weights_name(layer)
         yield node
         for name in node.output:
             if name in activations:

@@ -27,7 +27,7 @@ from roadseg.runtime import CalibrationError, Dataset, ModelSpec, sha256_file
 from roadseg.runtime.onnxfile import onnx_spec, save_onnx
 
 from .cache import INT8_MAX
-from .graph import array_of, check
+from .graph import Graph, array_of, check
 from .observe import Frames, observe
 from .patches import by_outputs, sample_patches, uneven_reason
 from .placement import place
@@ -126,16 +126,19 @@ def round_weights(
     spec = onnx_spec(exact, model)
     frames = Frames(dataset, spec, count, seed, force)
     images = frames.listed()
+    graph = Graph(exact)
     layers = tuple(place(exact).int8_outputs.values())
-    constants = {tensor.name: array_of(tensor) for tensor in exact.graph.initializer}
     done: dict[str, LayerRounding] = {}
     kept: dict[str, str] = {}
     for layer in layers:
+        if graph.resamples(graph.producer[layer.output]):
+            kept[layer.title] = "it resamples a map, and was not learned"
+            continue
         stored = stored_weights(rounded, layer.output)
         if isinstance(stored, str):
             kept[layer.title] = stored
             continue
-        found = round_layer(rounded, spec, stored, constants[layer.weights], frames)
+        found = round_layer(rounded, spec, stored, array_of(graph.constants[layer.weights]), frames)
         if found.moved:
             done[layer.title] = found
         else:

@@ -29,8 +29,8 @@ class Rounding(Protocol):
     def activation(self, name: str, values: Tensor) -> Tensor:
         """What the readers of a tensor get."""
 
-    def weights(self, output: str, values: Tensor) -> Tensor:
-        """What the layer that makes `output` multiplies by."""
+    def weights(self, output: str, name: str, values: Tensor) -> Tensor:
+        """What becomes of a factor of the layer that makes `output`, if it is the layer's weights."""
 
 
 class Exact:
@@ -40,8 +40,8 @@ class Exact:
         """What the readers of a tensor get."""
         return values
 
-    def weights(self, _: str, values: Tensor) -> Tensor:
-        """What the layer that makes `output` multiplies by."""
+    def weights(self, _: str, __: str, values: Tensor) -> Tensor:
+        """What becomes of a factor of the layer that makes `output`, if it is the layer's weights."""
         return values
 
 
@@ -97,7 +97,8 @@ class TorchGraph(nn.Module):
         for step in self._steps:
             inputs = [known[name] if name else None for name in step.inputs]
             if step.node.op_type in WEIGHTED:
-                inputs[1] = rounding.weights(step.outputs[0], known[step.inputs[1]])
+                for i, name in enumerate(step.inputs[:2]):
+                    inputs[i] = rounding.weights(step.outputs[0], name, known[name])
             for name, values in zip(step.outputs, step(inputs), strict=False):
                 found |= {name: values} if name in self.outputs else {}
                 known[name] = rounding.activation(name, values)
@@ -169,13 +170,9 @@ def tuned_constants(graph: Graph) -> frozenset[str]:
 
     A matrix that is multiplied along a map pools or interpolates; it is no weight.
     """
-    layers = [node for node in graph.nodes if graph.has_weights(node) and not _resamples(graph, node)]
-    names = {name for node in layers for name in node.input[1:] if name in graph.constants}
+    layers = [node for node in graph.nodes if graph.has_weights(node) and not graph.resamples(node)]
+    names = {name for node in layers for name in node.input if name in graph.constants}
     return frozenset(name for name in names if graph.is_float(name))
-
-
-def _resamples(graph: Graph, node: NodeProto) -> bool:
-    return node.op_type == "MatMul" and len(graph.shape(node.output[0])) > 3
 
 
 def logits_of(model: onnx.ModelProto) -> str:

@@ -8,8 +8,9 @@ torch = pytest.importorskip("torch")
 from roadseg.calib.cache import Ranges, format_cache, parse_cache  # noqa: E402
 from roadseg.calib.fakequant import Int8Rounding, fake_quantize, round_weights  # noqa: E402
 from roadseg.calib.placement import place  # noqa: E402
-from roadseg.calib.qdq import quantize_weights  # noqa: E402
+from roadseg.calib.qdq import insert_qdq, quantize_weights  # noqa: E402
 from roadseg.calib.source import load_float_model  # noqa: E402
+from roadseg.calib.torchgraph import TorchGraph  # noqa: E402
 from roadseg.runtime import CalibrationError  # noqa: E402
 
 
@@ -99,5 +100,26 @@ def test_layers_and_tensors_that_stay_float_are_left_alone(small):
     )
     values = torch.rand(3, 4)
     assert rounding.activation("active", values) is values
-    assert rounding.weights("logits", values) is values
-    assert rounding.weights("first", values) is not values
+    assert rounding.weights("logits", "w2", values) is values
+    assert rounding.weights("first", "pixels", values) is values
+    assert rounding.weights("first", "w1", values) is not values
+
+
+def test_matrices_that_pool_are_rounded_as_in_onnx_runtime(graph):
+    model = graph(
+        """g (float[1,3,4,6] images) => (float[1,3,2,3] y) {
+            by_rows = MatMul(rows, images)
+            y = MatMul(by_rows, columns)
+        }""",
+        rows=(2, 4),
+        columns=(6, 3),
+    )
+    ranges = Ranges({"images": 1.0, "by_rows": 3.0}, "MinMaxCalibration")
+    rounding, net = Int8Rounding(place(model), ranges), TorchGraph(model, ["y"])
+    images = torch.rand(1, 3, 4, 6)
+    (exact,), (found,) = net(images), net(images, rounding)
+    insert_qdq(model, ranges)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, {"images": images.numpy()})
+    np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-5)
+    assert (found - exact).abs().max() > 1e-3

@@ -15,12 +15,18 @@ def test_multiply_accumulates_are_counted_by_hand(graph):
             vector = Flatten(mean)
             hidden = Gemm<transB=1>(vector, w_gemm)
             y = MatMul(hidden, w_matmul)
+            pooled = MatMul(rows, x)
+            turned = Transpose<perm=[0,1,3,2]>(pooled)
+            product = MatMul(pooled, turned)
+            weighed = MatMul(x, weights)
         }""",
         w3x3=(8, 4, 3, 3),
         w_depthwise=(8, 1, 1, 1),
         w_up=(8, 2, 2, 2),
         w_gemm=(7, 2),
         w_matmul=(7, 5),
+        rows=(3, 10),
+        weights=(6,),
     )
     assert Graph(model).layer_macs() == {
         "strided": 8 * 5 * 3 * 4 * 9,
@@ -28,6 +34,9 @@ def test_multiply_accumulates_are_counted_by_hand(graph):
         "larger": 8 * 5 * 3 * 2 * 4,
         "hidden": 7 * 2,
         "y": 7 * 5,
+        "pooled": 4 * 3 * 6 * 10,
+        "product": 4 * 3 * 3 * 6,
+        "weighed": 0,
     }
 
 

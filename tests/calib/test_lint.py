@@ -133,6 +133,14 @@ def test_pooling_by_a_matrix_is_told_even_where_its_map_is_quantised(findings):
     ]
 
 
+@pytest.mark.parametrize(("axis", "wrong"), [(0, False), (1, True)])
+def test_weights_in_front_of_the_map_have_a_scale_for_each_row(findings, axis, wrong):
+    body = f"{INPUT} wd = DequantizeLinear<axis={axis}>(rows, some) y = MatMul(wd, xd)"
+    scales = np.ones(8 if wrong else 2, np.float32)
+    found = findings(body, output="float[1,4,2,8] y", rows=np.ones((2, 8), np.int8), some=scales)
+    assert [side for _, side, _ in found] == ["weights"] * wrong + ["output"]
+
+
 def test_a_batch_of_constant_matrices_is_told_from_a_layer_that_was_forgotten(findings):
     body = f"{INPUT} first = Sigmoid(xd) y = MatMul(first, bases)"
     assert findings(body, "float[4,8,8] x", "float[4,8,3] y", bases=(1, 8, 3)) == [

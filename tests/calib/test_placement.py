@@ -148,7 +148,7 @@ def test_what_stays_float_says_why(graph):
     }
 
 
-def test_pooling_by_constant_matrices_stays_float(graph):
+def test_matrices_that_pool_are_layers_with_their_constant_on_either_side(graph):
     # What export makes of adaptive average pooling whose bins do not divide the map.
     model = graph(
         """g (float[1,4,12,15] x) => (float[1,4,6,6] y) {
@@ -161,8 +161,26 @@ def test_pooling_by_constant_matrices_stays_float(graph):
         w1=W,
     )
     placement = place(model)
-    assert placement.activations == ("by_columns",)
-    assert [layer.reason for layer in placement.layers] == ["it works along a map, not across channels"] * 2 + [""]
+    assert placement.activations == ("x", "by_rows", "by_columns")
+    assert [(layer.data, layer.weights, layer.axis) for layer in placement.layers] == [
+        ("x", "rows", 0),
+        ("by_rows", "columns", 1),
+        ("by_columns", "w1", 0),
+    ]
+    assert [layer.reason for layer in placement.layers] == ["", "", ""]
+
+
+def test_a_matrix_that_interpolates_leaves_the_sum_behind_it_to_the_convolution(graph):
+    model = graph(
+        """g (float[1,4,8,4] x, float[1,4,8,8] z) => (float[1,4,8,8] y) {
+            lateral = Conv(z, w1)
+            up = MatMul(x, columns)
+            y = Add(lateral, up)
+        }""",
+        columns=(4, 8),
+        w1=W,
+    )
+    assert place(model).activations == ("x", "z", "up")
 
 
 def test_a_model_without_convolutions_is_refused(graph):

@@ -59,16 +59,15 @@ def test_what_stays_float_is_left_out_of_the_share(graph, save, scenes, tmp_path
     model = graph(
         """g (float[1,3,4,4] images) => (float[1,2,4,4] logits) {
             features = Conv(images, w1)
-            logits = MatMul(features, columns)
+            logits = MatMul(features, features)
         }""",
         w1=(2, 3, 1, 1),
-        columns=(4, 4),
     )
     spec = ModelSpec("gated", 4, 4, classes=("road", "sky"), io="tensor")
     path = save(tmp_path / "gated.onnx", model, spec)
     calibrate(path, scenes(4, 4), out=tmp_path / "gated.ranges")
     report = quantize(path, "int8", ranges=tmp_path / "gated.ranges", out=tmp_path / "int8.onnx")
-    # 16 positions x 2 x 3 in INT8, 2 x 16 positions x 4 along the map.
+    # 16 positions x 2 x 3 in INT8, 2 x 16 positions x 4 of two computed maps.
     assert report.mac_share == 96 / 224
     assert list(report.kept) == ['MatMul "logits"']
 

@@ -180,13 +180,15 @@ def test_what_is_left_as_it_is_says_why(graph, save, quantized, scenes, tmp_path
             ruled = Conv<auto_pad="SAME_UPPER">(third, w3)
             asked = Conv(ruled, w4)
             zero = Conv(asked, w5)
-            logits = Add(asked, zero)
+            sum = Add(asked, zero)
+            logits = MatMul(w6, sum)
         }""",
         w1=(2, 3, 1, 1),
         w2=(2, 2, 1, 1),
         w3=(2, 2, 3, 3),
         w4=(2, 2, 1, 1),
         w5=np.zeros((2, 2, 1, 1), np.float32),
+        w6=(4, 4),
     )
     path = save(tmp_path / "m.onnx", model, PLAIN)
     dataset = scenes(4, 4)
@@ -198,6 +200,7 @@ def test_what_is_left_as_it_is_says_why(graph, save, quantized, scenes, tmp_path
         'Conv "ruled"': "it pads by a rule",
         'Conv "asked"': "it stays float",
         'Conv "zero"': "no other rounding was found to err less",
+        'MatMul "logits"': "it resamples a map, and was not learned",
     }
 
 

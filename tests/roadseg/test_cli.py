@@ -51,10 +51,8 @@ def test_the_stranger_keeps_its_contract(made):
 
 def test_lint_names_the_layers_with_a_float_side(roadseg, made):
     printed = roadseg("lint", made / "m_int8.onnx", "--json").json
-    assert (printed["layers"], printed["int8_layers"]) == (10, 8)
-    assert [f["cause"] for f in printed["findings"] if f["side"] == "input"] == [
-        *2 * ["it resamples a map by a constant matrix in float"],  # pooling to 3x5
-    ]
+    assert (printed["layers"], printed["int8_layers"]) == (10, 10)  # two of them pool to 3x5
+    assert {f["side"] for f in printed["findings"]} == {"output"}
     shown = roadseg("lint", made / "m_int8.onnx")
     assert (shown.code, shown.out) == (0, "")
     assert all(finding["node"] in shown.err.replace("\n", " ") for finding in printed["findings"])
