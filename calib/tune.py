@@ -1,7 +1,8 @@
 """Weights and scales of a model tuned so that it answers in INT8 as it does in float32.
 
 The float32 model is the teacher: on every frame its logits are what the model with rounded tensors is drawn to, so
-that no labels are needed, and the classes that the network confuses it goes on to confuse.
+that no labels are needed, and the classes that the network confuses it goes on to confuse. Labels may count beside
+it: then the network learns on, with its tensors rounded.
 """
 
 from __future__ import annotations
@@ -24,9 +25,12 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from roadseg.runtime import (
+    IGNORE,
     CalibrationError,
+    DataError,
     Dataset,
     ModelSpec,
+    Sample,
     UsageError,
     sha256_bytes,
     sha256_file,
@@ -34,7 +38,7 @@ from roadseg.runtime import (
     write_atomically,
 )
 from roadseg.runtime.onnxfile import onnx_spec, save_onnx
-from roadseg.runtime.pixels import fit
+from roadseg.runtime.pixels import fit, fit_labels
 
 from .cache import save_ranges
 from .calibrate import RangesDetails, portable_name
@@ -70,6 +74,8 @@ class Tuning:
     largest."""
     seed: int
     """Of the order of the frames, and of which are mirrored."""
+    label_weight: float = 0
+    """By how much labels count beside the float32 model's logits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +103,8 @@ class FinetuneReport:
     steps: int
     """Of the optimizer."""
     losses: tuple[float, ...]
-    """Mean over an epoch of how far the INT8 model's classes are from the float32 model's: the Kullback-Leibler
-    divergence of a pixel, in nats."""
+    """Mean over an epoch of how far the INT8 model's classes are from the float32 model's, the Kullback-Leibler
+    divergence of a pixel in nats, and of `label_weight` times the cross-entropy with the labels."""
 
 
 def finetune(
@@ -112,6 +118,7 @@ def finetune(
     batch: int = 4,
     rate: float = 3e-3,
     seed: int = 0,
+    label_weight: float = 0,
     force: bool = False,
 ) -> FinetuneReport:
     """Write a float32 model with tuned weights, and its ranges beside it, for `quantize`.
@@ -122,30 +129,35 @@ def finetune(
     Args:
         model: float32, as `export` writes it.
         ranges: of this very model, with which its scales begin.
-        dataset: of which images are chosen, see `choose`; its labels are not used.
+        dataset: of which images are chosen, see `choose`.
         out: the ONNX file to write; the ranges get the same name with the suffix ".ranges".
         count: images to take, at most.
         epochs: times that each is seen, mirrored half of the times.
         batch: images that a step is the mean of.
         rate: by which part of its size a step changes a tensor of weights, about, where the rate is largest.
         seed: of the choice of images and their order.
+        label_weight: by how much the data set's labels count beside the float32 model's answers; 0 leaves them
+            alone. With them the model gets better or worse than it was, not only nearer to it.
         force: allow a split that accuracy is measured on.
 
     Raises:
         ArtifactError: if a file cannot be read or written.
         CalibrationError: if the images may not be used or too many of them are copies, the ranges are of another
             model, the model has operators that are not known here or no logits, or a logit is not finite.
-        DataError: if an image cannot be read.
+        DataError: if an image cannot be read, or labels that are to count are missing or of other classes.
         UsageError: if a number is not positive, or `out` would replace `model` or `ranges`.
     """
-    tuning = Tuning(epochs, batch, rate, seed)
+    tuning = Tuning(epochs, batch, rate, seed, label_weight)
     refuse_senseless(tuning)
     refuse_overwriting((model, ranges), (out, ranges_path(out)))
     chosen = choose(dataset, count, seed, force)
     network = load_float_model(model)
+    spec = onnx_spec(network, model)
+    if label_weight:
+        refuse_other_classes(dataset, spec)
     inputs = {"float_onnx": sha256_file(model), "float_ranges": sha256_file(ranges)}
     rounding = Int8Rounding(place(network), ranges_of(ranges, model, inputs["float_onnx"]))
-    tuner = Tuner(network, onnx_spec(network, model), rounding, tuning, len(chosen))
+    tuner = Tuner(network, spec, rounding, tuning, len(chosen))
     images, coverage = survey(dataset, chosen)
     listed = ImageList(portable_name(dataset.name), dataset.split, seed, images)
     tuner.run(dataset, chosen, state_path(out), state_key(inputs, listed, tuning))
@@ -240,13 +252,16 @@ class Tuner:
         Raises:
             CalibrationError: if that is not finite.
         """
-        frame = fit(dataset[index].frame, self.spec)
-        frame = np.ascontiguousarray(frame[:, ::-1]) if mirrored else frame
+        sample = dataset[index]
+        frame = turned(fit(sample.frame, self.spec), mirrored)
         fed = torch.from_numpy(feed(frame, self.spec, self.network_batch))
         with torch.no_grad():
             (wanted,) = self.teacher(fed)
         (found,) = self.student(fed, self.rounding)
         loss = divergence(wanted, found)
+        if self.tuning.label_weight:
+            labels = turned(fit_labels(labels_of(sample, self.spec), self.spec), mirrored)
+            loss = loss + self.tuning.label_weight * cross_entropy(found, labels, self.spec.align_corners)
         (loss / images).backward()  # type: ignore[no-untyped-call]
         if not math.isfinite(loss.item()):
             raise CalibrationError(
@@ -266,6 +281,46 @@ def divergence(wanted: Tensor, found: Tensor) -> Tensor:
     pixels = wanted.numel() / wanted.shape[1]
     total = F.kl_div(F.log_softmax(found, 1), F.log_softmax(wanted, 1), reduction="sum", log_target=True)
     return total / pixels
+
+
+def cross_entropy(found: Tensor, labels: npt.NDArray[np.uint8], align_corners: bool) -> Tensor:
+    """Of logits, brought to the labels' size, mean over the pixels that are labelled; 0 where none is.
+
+    Args:
+        found: logits `(N, classes, h, w)`.
+        labels: train ids `(H, W)` of all N.
+        align_corners: how the model enlarges its logits.
+    """
+    enlarged = F.interpolate(found, labels.shape, mode="bilinear", align_corners=align_corners)
+    wanted = torch.from_numpy(labels.astype(np.int64)).expand(len(found), -1, -1)
+    total = F.cross_entropy(enlarged, wanted, ignore_index=IGNORE, reduction="sum")
+    return total / max(int((wanted != IGNORE).sum()), 1)
+
+
+def labels_of(sample: Sample, spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    """The labels of a frame.
+
+    Raises:
+        DataError: if it has none, or they are of another size or none of the model's classes.
+    """
+    if sample.labels is None or sample.labels.shape != sample.frame.shape[:2]:
+        shape = "no labels" if sample.labels is None else f"labels of {sample.labels.shape}"
+        raise DataError(
+            f"{sample.key.name} has {shape} for a frame of {sample.frame.shape[:2]}, and they are to count; "
+            "leave --label-weight out, or give data with labels."
+        )
+    largest = int(sample.labels.max(where=sample.labels != IGNORE, initial=0))
+    if largest >= len(spec.evaluated):
+        raise DataError(
+            f"{sample.key.name} has the label {largest}, which is none of the model's {len(spec.evaluated)} "
+            f"classes and not {IGNORE}, for pixels that do not count."
+        )
+    return sample.labels
+
+
+def turned(pixels: npt.NDArray[np.uint8], mirrored: bool) -> npt.NDArray[np.uint8]:
+    """A frame or its labels, mirrored from left to right if asked to."""
+    return np.ascontiguousarray(pixels[:, ::-1]) if mirrored else pixels
 
 
 def parameter_groups(student: TorchGraph, rounding: Int8Rounding, rate: float) -> list[dict[str, object]]:
@@ -314,6 +369,18 @@ def refuse_senseless(tuning: Tuning) -> None:
         raise UsageError(
             "fine-tuning needs at least one epoch, one image a step, a rate between 0 and 1 and a seed of 0 or "
             f"more; got {tuning.epochs}, {tuning.batch}, {tuning.rate:g} and {tuning.seed}."
+        )
+    if not 0 <= tuning.label_weight < math.inf:
+        raise UsageError(f"labels count with a weight of 0 or more, got {tuning.label_weight:g}.")
+
+
+def refuse_other_classes(dataset: Dataset, spec: ModelSpec) -> None:
+    """Raise DataError unless a data set's labels are of the model's classes."""
+    if dataset.label_set.classes != spec.evaluated:
+        raise DataError(
+            f"{dataset.name} has labels of {len(dataset.label_set.classes)} classes "
+            f"({', '.join(dataset.label_set.classes[:3])}, ...), the model tells {len(spec.evaluated)} apart "
+            f"({', '.join(spec.evaluated[:3])}, ...); give data with its classes, or leave --label-weight out."
         )
 
 

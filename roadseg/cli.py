@@ -433,6 +433,9 @@ def finetune(
     epochs: Annotated[int, typer.Option(min=1, help="Times that each is seen.")] = 4,
     batch: Annotated[int, typer.Option(min=1, help="Images that a step is the mean of.")] = 4,
     rate: Annotated[float, typer.Option(help="Part of their size by which a step changes weights.")] = 3e-3,
+    label_weight: Annotated[
+        float, typer.Option(help="By how much labels count beside the FP32 model's answers; 0: not at all.")
+    ] = 0,
     seed: Seed = 0,
     force: Force = False,
     json: Json = False,
@@ -451,6 +454,7 @@ def finetune(
         batch=batch,
         rate=rate,
         seed=seed,
+        label_weight=label_weight,
         force=force,
     )
     emit(report, json)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import SpecError
+from .labels import IGNORE
 from .optional import require
 from .spec import ModelSpec, Size
 
@@ -46,9 +47,16 @@ def fit(frame: npt.NDArray[np.uint8], spec: ModelSpec) -> npt.NDArray[np.uint8]:
     cv2 = require("cv2", "resizing frames")
     shrinks = rows < frame.shape[0]
     resized = cv2.resize(frame, (columns, rows), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    top, left = (spec.height - rows) // 2, (spec.width - columns) // 2
     fitted = np.full((*spec.size, 3), PADDING, np.uint8)
-    fitted[top : top + rows, left : left + columns] = resized
+    fitted[_inside((rows, columns), spec)] = resized
+    return fitted
+
+
+def fit_labels(labels: npt.NDArray[np.uint8], spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    """Bring a frame's train ids `(h, w)` to where `fit` brings their pixels; nearest neighbour, 255 in bars."""
+    inner = inner_size(_size(labels), spec)
+    fitted = np.full(spec.size, IGNORE, np.uint8)
+    fitted[_inside(inner, spec)] = _nearest(labels, inner)
     return fitted
 
 
@@ -56,13 +64,7 @@ def unfit(labels: npt.NDArray[np.uint8], spec: ModelSpec, size: Size) -> npt.NDA
     """Bring labels of a fitted frame, `(height, width)`, back to the frame's `size`; nearest neighbour."""
     if labels.shape == size:
         return labels
-    rows, columns = inner_size(size, spec)
-    top, left = (spec.height - rows) // 2, (spec.width - columns) // 2
-    inner = labels[top : top + rows, left : left + columns]
-    # Centre of each target pixel, in source pixels.
-    y = ((np.arange(size[0]) + 0.5) * rows / size[0]).astype(int)
-    x = ((np.arange(size[1]) + 0.5) * columns / size[1]).astype(int)
-    return np.ascontiguousarray(inner[y[:, None], x])
+    return _nearest(labels[_inside(inner_size(size, spec), spec)], size)
 
 
 def inner_size(size: Size, spec: ModelSpec) -> Size:
@@ -75,6 +77,18 @@ def inner_size(size: Size, spec: ModelSpec) -> Size:
         return spec.size
     factor = min(spec.height / size[0], spec.width / size[1])
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def _inside(inner: Size, spec: ModelSpec) -> tuple[slice, slice]:
+    """Where in the model's input a frame stands that takes up so many rows and columns of it."""
+    top, left = (spec.height - inner[0]) // 2, (spec.width - inner[1]) // 2
+    return slice(top, top + inner[0]), slice(left, left + inner[1])
+
+
+def _nearest(labels: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
+    """Labels in another size: of each target pixel's centre, in source pixels."""
+    y, x = (((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip(size, labels.shape, strict=True))
+    return np.ascontiguousarray(labels[y[:, None], x])
 
 
 def _size(frame: npt.NDArray[np.uint8]) -> Size:

@@ -29,12 +29,14 @@ class Frames:
     split: str = "train"
     name: str = "folder:/somewhere/on/this/machine/drive"
     label_set: LabelSet = CAMVID
+    labels: tuple[np.ndarray, ...] = ()
+    """Of every frame, or of none."""
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def __getitem__(self, index: int) -> Sample:
-        return Sample(self.keys[index], self.frames[index])
+        return Sample(self.keys[index], self.frames[index], self.labels[index] if self.labels else None)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import logging
 
@@ -16,8 +17,15 @@ from roadseg.calib.ranges import feed  # noqa: E402
 from roadseg.calib.source import load_float_model  # noqa: E402
 from roadseg.calib.state import state_path  # noqa: E402
 from roadseg.calib.torchgraph import TorchGraph, logits_of  # noqa: E402
-from roadseg.calib.tune import Tuner, divergence  # noqa: E402
-from roadseg.runtime import CalibrationError, UsageError, read_manifest, sha256_file  # noqa: E402
+from roadseg.calib.tune import Tuner, cross_entropy, divergence  # noqa: E402
+from roadseg.runtime import (  # noqa: E402
+    CalibrationError,
+    DataError,
+    LabelSet,
+    UsageError,
+    read_manifest,
+    sha256_file,
+)
 from roadseg.runtime.onnxfile import PRECISION_KEY, PROVENANCE_KEY, load_onnx, metadata, onnx_spec  # noqa: E402
 
 
@@ -206,3 +214,80 @@ def test_weights_that_run_away_are_told(mobile, ranges, scenes, tmp_path):
     ):
         tuner.run(scenes(16, 16), (0,), state_path(out), "key")
     assert not state_path(out).exists()
+
+
+ROAD_SKY = LabelSet("two", ("road", "sky"), ((0, 0, 0), (255, 255, 255)))
+
+
+def by_brightness(frames):
+    """The same frames, labelled by how bright their pixels are; a column on the left is unlabelled."""
+    labels = [(frame.mean(axis=-1) > 127).astype(np.uint8) for frame in frames.frames]
+    for label in labels:
+        label[:, 0] = 255
+    return dataclasses.replace(frames, label_set=ROAD_SKY, labels=tuple(labels))
+
+
+def test_with_labels_the_int8_model_learns_what_the_float_model_did_not_know(mobile, ranges, scenes, tmp_path):
+    seen, unseen = by_brightness(scenes(16, 16, groups=(8,))), by_brightness(scenes(16, 16, groups=(14,)))
+    settings = {"epochs": 20, "batch": 2, "rate": 5e-2}
+
+    def right(answers):
+        wanted = np.stack(unseen.labels[8:])
+        return (answers.argmax(1).numpy() == wanted)[wanted != 255].mean()
+
+    taught = finetune(mobile, ranges, seen, out=tmp_path / "taught.onnx", label_weight=10, **settings)
+    drawn = finetune(mobile, ranges, seen, out=tmp_path / "drawn.onnx", **settings)
+    before, after, without = (
+        right(exact_logits(mobile, unseen.frames[8:])),
+        right(rounded_logits(taught.path, taught.ranges, unseen.frames[8:])),
+        right(rounded_logits(drawn.path, drawn.ranges, unseen.frames[8:])),
+    )
+    assert after >= 0.9
+    assert max(before, without) <= 0.7
+    assert taught.losses[-1] < taught.losses[0]
+    assert read_manifest(taught.ranges, "ranges").details_as(TunedDetails).tuning.label_weight == 10
+
+
+def test_the_cross_entropy_is_the_mean_over_labelled_pixels_of_enlarged_logits():
+    logits = torch.tensor([[[[0.0, 2.0]], [[0.0, 0.0]]]])  # one row of two pixels, two classes
+    labels = np.array([[0, 1, 255, 255]], np.uint8)
+    # Half-pixel centres: the first pixel of four reads the first logit alone, the second a quarter of the other.
+    expected = (np.log(2) + np.log(1 + np.exp(0.5))) / 2
+    assert cross_entropy(logits, labels, align_corners=False).item() == pytest.approx(expected, rel=1e-6)
+    # Corners aligned, the second is a third of the way.
+    expected = (np.log(2) + np.log(1 + np.exp(2 / 3))) / 2
+    assert cross_entropy(logits, labels, align_corners=True).item() == pytest.approx(expected, rel=1e-6)
+    assert cross_entropy(logits, np.full((1, 4), 255, np.uint8), align_corners=False).item() == 0
+
+
+def test_labels_are_mirrored_with_their_frame(mobile, ranges, scenes):
+    network = load_float_model(mobile)
+    spec, frames = onnx_spec(network, mobile), by_brightness(scenes(16, 16))
+    flipped = dataclasses.replace(
+        frames,
+        frames=tuple(frame[:, ::-1] for frame in frames.frames),
+        labels=tuple(labels[:, ::-1] for labels in frames.labels),
+    )
+    rounding = Int8Rounding(place(network), ranges_of(ranges, mobile, sha256_file(mobile)))
+    tuner = Tuner(network, spec, rounding, Tuning(1, 1, 1e-3, 0, label_weight=1), 1)
+    assert tuner.add_gradient(frames, 0, True, 1) == tuner.add_gradient(flipped, 0, False, 1)
+    assert tuner.add_gradient(frames, 0, True, 1) != tuner.add_gradient(frames, 0, False, 1)
+
+
+def test_labels_that_cannot_count_are_refused(mobile, ranges, scenes, tmp_path):
+    plain, labelled, out = scenes(16, 16), by_brightness(scenes(16, 16)), tmp_path / "out.onnx"
+    unlabelled = dataclasses.replace(labelled, labels=())
+    small = dataclasses.replace(labelled, labels=tuple(labels[::2] for labels in labelled.labels))
+    strange = dataclasses.replace(labelled, labels=tuple(labels | 2 for labels in labelled.labels))
+    for frames, said in (
+        (plain, r"labels of 11 classes \(sky, building, pole, \.\.\.\), the model tells 2 apart"),
+        (unlabelled, r"[0-9]_[0-9] has no labels for a frame of \(16, 16\), and they are to count"),
+        (small, r"has labels of \(8, 16\) for a frame of \(16, 16\)"),
+        (strange, r"has the label 3, which is none of the model's 2 classes"),
+    ):
+        with pytest.raises(DataError, match=said):
+            finetune(mobile, ranges, frames, out=out, label_weight=1)
+    for weight in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="a weight of 0 or more"):
+            finetune(mobile, ranges, labelled, out=out, label_weight=weight)
+    assert not out.exists()

@@ -151,7 +151,7 @@ def test_a_budget_finds_layers_that_can_be_given_again(roadseg, made, stranger, 
 def test_a_tuned_model_is_quantised_like_any_other(roadseg, made, stranger, tmp_path):
     command = ["finetune", made / "m.onnx", "--ranges", made / "m.ranges", "--data", f"folder:{stranger / 'data'}"]
     report = roadseg(*command, "--count", 4, "--epochs", 1, "--out", tmp_path / "qat.onnx", "--json").json
-    assert (report["images"], report["steps"], report["layers"]) == (4, 1, 8)
+    assert (report["images"], report["steps"], report["layers"]) == (4, 1, 10)
     ranges = tmp_path / "qat.ranges"
     assert report["ranges"] == str(ranges)
     quantize = ["quantize", tmp_path / "qat.onnx", "--precision", "int8", "--ranges"]
@@ -159,6 +159,10 @@ def test_a_tuned_model_is_quantised_like_any_other(roadseg, made, stranger, tmp_
     refused(roadseg(*quantize, made / "m.ranges", "--out", tmp_path / "no.onnx"), 1, "ranges of another model")
     refused(roadseg(*command, "--rate", 2, "--out", tmp_path / "no.onnx"), 2, "a rate between 0 and 1")
     refused(roadseg(*command, "--out", made / "m.onnx"), 2, "would be replaced by what is written")
+    refused(roadseg(*command, "--label-weight", -1, "--out", tmp_path / "no.onnx"), 2, "a weight of 0 or more")
+    video = ["finetune", made / "m.onnx", "--ranges", made / "m.ranges", "--data", "scenes:count=4"]
+    wanted = [*video, "--label-weight", 1, "--out", tmp_path / "no.onnx"]
+    refused(roadseg(*wanted), 1, "labels of 19 classes (road, sidewalk, building, ...), the model tells 3 apart")
     assert not (tmp_path / "no.onnx").exists()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from roadseg.runtime import ModelSpec, SpecError
-from roadseg.runtime.pixels import PADDING, classify, fit, inner_size, normalise, unfit
+from roadseg.runtime.pixels import PADDING, classify, fit, fit_labels, inner_size, normalise, unfit
 
 STRETCH = ModelSpec("tiny", height=40, width=60, classes=("road", "sky"))
 LETTERBOX = dataclasses.replace(STRETCH, resize="letterbox")
@@ -109,6 +109,15 @@ def test_labels_are_taken_from_the_nearest_pixel(size, cv2):
     labels = np.random.default_rng(2).integers(0, 19, STRETCH.size).astype(np.uint8)
     expected = cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     np.testing.assert_array_equal(unfit(labels, STRETCH, size), expected)
+
+
+@pytest.mark.parametrize("spec", [STRETCH, LETTERBOX])
+@pytest.mark.parametrize("factor", [2, 3, 5])
+def test_labels_go_where_their_pixels_go(spec, factor):
+    small = np.random.default_rng(1).integers(0, 2, (20, 60) if spec is LETTERBOX else (40, 60)).astype(np.uint8)
+    labels = small.repeat(factor, axis=0).repeat(factor, axis=1)
+    expected = fit(np.stack([labels] * 3, axis=-1), spec)[..., 0]
+    np.testing.assert_array_equal(fit_labels(labels, spec), np.where(expected == PADDING, 255, expected))
 
 
 def test_bars_never_come_back():
