@@ -35,6 +35,11 @@ class Candidate:
     """The one whose IoU falls most; empty where none falls, and without labels."""
     worst_class_drop: float
     """Percentage points of its IoU."""
+    furthest: str
+    """The frame whose answers agree least with the FP32 model's."""
+    furthest_agreement: float
+    """On which share of its pixels, in percent; much less than on most frames tells that the ranges are not made
+    for frames like this."""
     int8_mac_share: float
     """Of the layers' multiply-accumulate operations, those in INT8; in [0, 1]."""
     estimated_ms: float
@@ -89,6 +94,8 @@ def candidate(precision: str, path: Path, parity: ParityReport, gpu: Gpu) -> Can
         ci95=(low, high),
         worst_class=worst,
         worst_class_drop=lost,
+        furthest=parity.furthest,
+        furthest_agreement=100 * parity.furthest_agreement,
         int8_mac_share=lint_model(load_onnx(path)).mac_share,
         estimated_ms=round(estimate_ms(path, gpu), 4),
     )

@@ -87,6 +87,10 @@ class ParityReport:
     reference_histogram: tuple[float, ...]
     """Share of pixels that the reference gives to each class."""
     candidate_histogram: tuple[float, ...]
+    furthest: str
+    """The frame on whose pixels they agree least: its name, or "frame 7" where it has none, counted from 0."""
+    furthest_agreement: float
+    """Share of that frame's pixels on which both give the same answer, in [0, 1]."""
 
     @property
     def labelled(self) -> bool:
@@ -128,6 +132,7 @@ class ParityReport:
             "miou_candidate": percent(self.candidate.miou),
             "miou_drop": percent(self.drop),
             "pixel_agreement": percent(self.pixel_agreement),
+            "furthest": {"frame": self.furthest, "pixel_agreement": percent(self.furthest_agreement)},
             "agreement_miou": percent(self.agreement_miou),
             "ci95": [percent(bound) for bound in self.ci95],
             "budget": budget,
@@ -182,7 +187,8 @@ class _Tally:
         self.agreement = ConfusionMatrix(len(reference.spec.classes), reference.spec.ignore_label)
         self.pixels = self.same = 0
         self.labelled: bool | None = None
-        self.frames = 0
+        self.agreements: list[tuple[float, str]] = []
+        """Of each frame the share of pixels on which both agree, and its name."""
 
     def add(self, item: Sample | Labels) -> None:
         frame = item.frame if isinstance(item, Sample) else item
@@ -191,9 +197,11 @@ class _Tally:
             raise DataError("some frames have labels and some have none; compare on one kind at a time.")
         self.labelled = labels is not None
         first, second = (segmenter.segment_fitted(frame) for segmenter in self.segmenters)
-        self.frames += 1
+        same = int(np.count_nonzero(first == second))
         self.pixels += first.size
-        self.same += int(np.count_nonzero(first == second))
+        self.same += same
+        name = item.key.name if isinstance(item, Sample) else f"frame {len(self.agreements)}"
+        self.agreements.append((same / first.size, name))
         self.agreement.update(first, second)
         for segmenter, answers, counts in zip(self.segmenters, (first, second), self.counts, strict=True):
             matrix = _matrix(segmenter)
@@ -202,14 +210,15 @@ class _Tally:
             counts.append(matrix.counts)
 
     def report(self, seed: int) -> ParityReport:
-        if not self.frames:
+        if not self.agreements:
             raise DataError("there are no frames to compare on.")
         reference, candidate = (
-            _evaluation(segmenter, _matrix(segmenter, np.sum(counts, axis=0)), self.frames)
+            _evaluation(segmenter, _matrix(segmenter, np.sum(counts, axis=0)), len(self.agreements))
             for segmenter, counts in zip(self.segmenters, self.counts, strict=True)
         )
         answers = self.agreement.counts
         total = max(1, int(answers.sum()))
+        least, furthest = min(self.agreements, key=lambda agreement: agreement[0])
         return ParityReport(
             reference,
             candidate,
@@ -219,6 +228,8 @@ class _Tally:
             # Counts are summed before they are divided, so that a class with every pixel has a share of exactly 1.
             reference_histogram=tuple((answers.sum(axis=1) / total).tolist()),
             candidate_histogram=tuple((answers[:, :-1].sum(axis=0) / total).tolist()),
+            furthest=furthest,
+            furthest_agreement=least,
         )
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -10,7 +11,7 @@ ORIN = GPUS["orin_agx"]
 
 
 def row(precision, drop, ms, share=0.0, ci95=(0.0, 0.0)):
-    return Candidate(precision, 60 - drop, drop, ci95, "", 0, share, ms)
+    return Candidate(precision, 60 - drop, drop, ci95, "", 0, "one", 99, share, ms)
 
 
 FP32, FP16 = row("FP32", 0, 2), row("FP16", 0.01, 1)
@@ -58,7 +59,7 @@ def parity(before, after):
     def evaluation(iou):
         return Evaluation("a backend", ("road", "sky", "bus"), 0.5, iou, 0.5, 1)
 
-    return ParityReport(evaluation(before), evaluation(after), 1, 1, (0, 0), (1, 0, 0), (1, 0, 0))
+    return ParityReport(evaluation(before), evaluation(after), 1, 1, (0, 0), (1, 0, 0), (1, 0, 0), "one", 1)
 
 
 def test_the_worst_class_is_the_one_that_falls_most():
@@ -84,3 +85,17 @@ def test_models_are_judged_on_the_same_frames(small, scenes, tmp_path):
     assert (whole.drop, whole.miou, whole.worst_class) == (0, None, "")
     assert half.drop < 5
     assert verdict.frames == 5
+    assert whole.furthest_agreement == 100
+
+
+def test_the_frame_that_ranges_were_not_made_for_is_named(small, scenes, tmp_path):
+    # Ranges of dark frames cut off what a bright one reaches.
+    frames = scenes(groups=(5,))
+    dark = dataclasses.replace(frames, frames=tuple(frame // 16 for frame in frames.frames))
+    calibrate(small, dark, out=tmp_path / "ranges", method="minmax")
+    quantize(small, "int8", out=tmp_path / "int8.onnx", ranges=tmp_path / "ranges")
+    mixed = dataclasses.replace(dark, frames=(*dark.frames[:3], frames.frames[3], dark.frames[4]))
+    models = {"FP32": small, "FP16": small, "INT8": tmp_path / "int8.onnx"}
+    (*_, row) = judge(models, list(mixed), gpu=ORIN, budget=5).candidates
+    assert row.furthest == mixed.keys[3].name
+    assert row.furthest_agreement < 100

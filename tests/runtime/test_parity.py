@@ -187,6 +187,18 @@ def test_agreement_and_histograms_by_hand():
     assert report.drop == pytest.approx(1 - (4 / 6 + 1 + 0) / 3)
 
 
+def test_the_frame_on_which_they_agree_least_is_named():
+    frames = [
+        dataclasses.replace(sample(np.full((2, 4), fill)), key=Key(name, "drive"))
+        for name, fill in (("calm", 0), ("wild", 1), ("wilder", 1))
+    ]
+    report = compare(Segmenter(SPEC, Red()), always(0), frames)
+    assert (report.furthest, report.furthest_agreement) == ("wild", 0)
+    assert report.as_json(1)["furthest"] == {"frame": "wild", "pixel_agreement": 0}
+    plain = compare(Segmenter(SPEC, Red()), always(0), [frame.frame for frame in frames])
+    assert plain.furthest == "frame 1"
+
+
 def test_a_drop_equal_to_the_budget_is_within():
     # Of 1000 pixels, one road is taken for sky: road 499/500, sky 500/501.
     spec = ModelSpec("tiny", height=2, width=500, classes=("road", "sky"))
