@@ -67,6 +67,8 @@ BUDGET = 0.05
 """Points of mIoU that INT8 may lose on those."""
 BUDGET_ON_VAL = 0.1
 """The same on `val`, where the choice is made on that."""
+TUNED: dict[str, Any] = {"epochs": 2, "label_weight": 1}
+"""How models are fine-tuned with labels, on all of `train`."""
 COMPUTE_CAPABILITY = "8.6"
 PEERS = Path(__file__).with_name("peers_int8.py")
 
@@ -142,6 +144,21 @@ def search(model: Path, context: Context, samples: Sequence[Sample], budget: flo
     return calib.search(model, files, samples, budget=budget, out=out, repair=context.train).path
 
 
+def tuned(model: Path, context: Context) -> Path:
+    """The float32 model that `roadseg finetune --label-weight` writes; once, for that takes a while."""
+    out = context.folder / "tuned.onnx"
+    if not out.exists():
+        calib.finetune(model, ranges(model, "entropy", context), context.train, out=out, **TUNED)
+    return out
+
+
+def tuned_int8(model: Path, context: Context) -> Path:
+    """Its INT8 form, with the ranges that were learned."""
+    path = tuned(model, context)
+    out = context.folder / "tuned_int8.onnx"
+    return calib.quantize(path, "int8", ranges=path.with_suffix(".ranges"), out=out).path
+
+
 def by_peer(tool: str, **settings: Any) -> Maker:
     """A maker of what another tool writes, with the metadata of the model it came from, which no tool keeps.
 
@@ -172,6 +189,8 @@ ROWS: dict[str, Maker] = {
     "INT8, equalised, minmax, biases corrected": repaired,
     "INT8, searched": searched,
     "INT8, searched on val": searched_on_val,
+    "FP32, fine-tuned with labels": tuned,
+    "INT8, fine-tuned with labels": tuned_int8,
     "ORT": by_peer("onnxruntime"),
     "ORT, per channel": by_peer("onnxruntime", per_channel=True),
     "ORT, per channel, symmetric, float biases": by_peer(
@@ -185,8 +204,8 @@ SIDE_BY_SIDE = (
     "INT8, entropy",
     "INT8, searched",
     "INT8, searched on val",
+    "INT8, fine-tuned with labels",
     "ORT",
-    "ORT, per channel",
     "ORT, per channel, symmetric, float biases",
     "ModelOpt",
 )
@@ -357,6 +376,9 @@ Made by `python -m benchmarks.int8`, which says how. Every model is made from th
 multiply-accumulate operations in layers whose data and weights are both 8 bits. Rows that begin with INT8 are \
 ours; ORT is `onnxruntime.quantization.quantize_static`, behind `quant_pre_process`; ModelOpt is \
 `modelopt.onnx.quantization.quantize`. A row of theirs without more words has the tool's defaults.
+
+Two rows are of what `roadseg finetune` made of the network on all of `train`, {TUNED["epochs"]} times, with \
+labels: that of FP32 tells what more training gains, that of INT8 what rounding leaves of it.
 
 All get the file that `roadseg export` writes, from frames to labels. Of it ORT makes the normalisation 8 bits \
 too, and logits before and after they are resized; ModelOpt the logits before.
