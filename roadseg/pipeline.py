@@ -98,6 +98,17 @@ class RepairConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class FinetuneConfig:
+    """[finetune]: weights and scales of INT8 are learned on calibration data, see `roadseg finetune`."""
+
+    count: int = 400
+    epochs: int = 4
+    batch: int = 4
+    rate: float = 3e-3
+    label_weight: float = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class EnginesConfig:
     """[engines]: built for every precision whose parity holds."""
 
@@ -138,6 +149,8 @@ class PipelineConfig:
     calibration: CalibrationConfig = dataclasses.field(default_factory=CalibrationConfig)
     quantize: QuantizeConfig = dataclasses.field(default_factory=QuantizeConfig)
     repair: RepairConfig = dataclasses.field(default_factory=RepairConfig)
+    finetune: FinetuneConfig | None = None
+    """None for INT8 of the weights as they are."""
     engines: EnginesConfig = dataclasses.field(default_factory=EnginesConfig)
     budget: BudgetConfig = dataclasses.field(default_factory=BudgetConfig)
     video: VideoConfig | None = None
@@ -174,6 +187,8 @@ class Pipeline:
             if self.config.repair.equalise:
                 self.equalise()
             self.calibrate()
+            if self.config.finetune:
+                self.finetune(self.config.finetune)
         verdicts = {}
         for precision in self.config.precisions:
             self.quantize(precision)
@@ -227,14 +242,26 @@ class Pipeline:
 
         def action() -> None:
             report = calib.calibrate(
-                self.source("int8"), dataset, out=self.ranges, **dataclasses.asdict(self.config.calibration)
+                self.calibrated, dataset, out=self.collected, **dataclasses.asdict(self.config.calibration)
             )
             for sentence in report.coverage.warnings:
                 log.warning("%s: %s", dataset.name, sentence)
 
         settings = {"calibration": self.config.calibration, "data": dataset.fingerprint}
-        outputs = [self.ranges, runtime.manifest_path(self.ranges)]
-        self._step("calibrate", settings, [self.source("int8")], outputs, action)
+        outputs = [self.collected, runtime.manifest_path(self.collected)]
+        self._step("calibrate", settings, [self.calibrated], outputs, action)
+
+    def finetune(self, finetune: FinetuneConfig) -> None:
+        """The FP32 model that INT8 is made from, and its ranges, in place of those that were calibrated."""
+        dataset, calibration = self.calibration, self.config.calibration
+        choice = {**dataclasses.asdict(finetune), "seed": calibration.seed, "force": calibration.force}
+
+        def action() -> None:
+            calib.finetune(self.calibrated, self.collected, dataset, out=self.tuned, **choice)
+
+        settings = {**choice, "data": dataset.fingerprint}
+        outputs = [self.tuned, self.ranges, runtime.manifest_path(self.ranges)]
+        self._step("finetune", settings, [self.calibrated, self.collected], outputs, action)
 
     def quantize(self, precision: Precision) -> None:
         """The typed model of one precision; FP32 is what export wrote."""
@@ -390,14 +417,29 @@ class Pipeline:
         return open_network(self.config.network.net, str(self.checkpoint), self.size, self.spec_file)
 
     @property
-    def ranges(self) -> Path:
+    def collected(self) -> Path:
         """What calibration wrote."""
         return self.out / "model.ranges"
+
+    @property
+    def ranges(self) -> Path:
+        """What the INT8 model's scales are from."""
+        return self.tuned.with_suffix(".ranges") if self.config.finetune else self.collected
+
+    @property
+    def calibrated(self) -> Path:
+        """The FP32 model that ranges are collected on."""
+        return self.equalised if self.config.repair.equalise else self.model("fp32")
 
     @property
     def equalised(self) -> Path:
         """The FP32 model with equalised channels."""
         return self.out / "model_equalised.onnx"
+
+    @property
+    def tuned(self) -> Path:
+        """The FP32 model with weights that were learned."""
+        return self.out / "model_tuned.onnx"
 
     @property
     def latency_file(self) -> Path:
@@ -420,7 +462,9 @@ class Pipeline:
 
     def source(self, precision: Precision) -> Path:
         """The FP32 model that the one of a precision is made from."""
-        return self.equalised if precision == "int8" and self.config.repair.equalise else self.model("fp32")
+        if precision != "int8":
+            return self.model("fp32")
+        return self.tuned if self.config.finetune else self.calibrated
 
     def quantized(self, precision: Precision) -> Path:
         """What `quantize` writes for one precision."""

@@ -98,6 +98,20 @@ def test_int8_can_be_repaired(roadseg, here):
     assert states(here) == before
 
 
+def test_int8_can_be_made_of_weights_that_were_learned_for_it(roadseg, here):
+    tuned = CONFIG + "\n[repair]\nequalise = true\n[finetune]\ncount = 4\nepochs = 1\nlabel_weight = 0.5\n"
+    (here / "road.toml").write_text(tuned.replace("[network]", 'precisions = ["int8"]\nreport = false\n[network]'))
+    done = roadseg("pipeline", "road.toml", "--json")
+    assert done.code == 0, done.err
+    made = {path.name: sha256_file(path) for path in here.glob("out/*") if path.is_file()}
+    told = roadseg("inspect", here / "out" / "model_int8.onnx", "--json").json["provenance"]
+    assert (told["onnx"], told["ranges"]) == (made["model_tuned.onnx"], made["model_tuned.ranges"])
+    assert (told["float_onnx"], told["float_ranges"]) == (made["model_equalised.onnx"], made["model.ranges"])
+    before = states(here)
+    assert roadseg("pipeline", "road.toml").code == 0
+    assert states(here) == before
+
+
 def test_int8_can_keep_to_its_budget_by_layers_that_stay_float(roadseg, here):
     searched = CONFIG + "\n[repair]\nbiases = true\nbias_count = 2\nlayers = true\nlayers_count = 2\n"
     (here / "road.toml").write_text(
