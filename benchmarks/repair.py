@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 
 from roadseg import calib
 from roadseg.calib import METHODS
-from roadseg.calib.correct_bias import add_to_bias, channel_means
+from roadseg.calib.correct_bias import add_to_bias, channel_means, fixed_reason
 from roadseg.calib.equalise import Channels, Seam, by_groups, rescale, seams
 from roadseg.calib.graph import Graph, array_of
 from roadseg.calib.observe import Frames
-from roadseg.calib.placement import place
+from roadseg.calib.placement import Layer, place
 from roadseg.calib.source import load_float_model
 from roadseg.calib.trial import remembering
 from roadseg.exporting import export_network
@@ -93,7 +94,7 @@ def as_they_are(_: Path, quantized: Path, __: Dataset, ___: Path) -> Path:
 def in_one_sweep(model: Path, quantized: Path, train: Dataset, out: Path) -> Path:
     """All biases corrected by what one sweep over the frames finds."""
     exact, rounded = load_float_model(model), load_onnx(quantized)
-    layers = list(place(exact).int8_outputs.values())
+    layers = with_biases(exact, rounded)
     frames = Frames(train, onnx_spec(exact, model), 16, 0, False)
     wanted, given = (channel_means(m, frames.spec, layers, frames, "means") for m in (exact, rounded))
     for node in rounded.graph.node:
@@ -106,7 +107,7 @@ def in_one_sweep(model: Path, quantized: Path, train: Dataset, out: Path) -> Pat
 def every_one(model: Path, quantized: Path, train: Dataset, out: Path) -> Path:
     """Biases corrected one after the other, and none put back, whatever the answers become."""
     exact, rounded = load_float_model(model), load_onnx(quantized)
-    layers = list(place(exact).int8_outputs.values())
+    layers = with_biases(exact, rounded)
     frames = Frames(train, onnx_spec(exact, model), 16, 0, False)
     nodes = {node.output[0]: node for node in rounded.graph.node}
     wanted = channel_means(exact, frames.spec, layers, frames, "means")
@@ -115,6 +116,13 @@ def every_one(model: Path, quantized: Path, train: Dataset, out: Path) -> Path:
         add_to_bias(rounded, nodes[layer.output], (wanted[layer.output] - given[layer.output]).mean(axis=0))
     save_onnx(out, rounded)
     return out
+
+
+def with_biases(exact: onnx.ModelProto, rounded: onnx.ModelProto) -> list[Layer]:
+    """The INT8 layers whose biases can be moved."""
+    nodes = {node.output[0]: node for node in rounded.graph.node}
+    layers = place(exact).int8_outputs.values()
+    return [layer for layer in layers if not fixed_reason(rounded, nodes[layer.output])]
 
 
 def layer_by_layer(model: Path, quantized: Path, train: Dataset, out: Path) -> Path:
