@@ -20,6 +20,7 @@ from roadseg.runtime import (
     track,
     write_atomically,
 )
+from roadseg.runtime.data import refuse_other_classes
 
 from .gpus import GPUS, Gpu
 from .quantize import quantize
@@ -125,6 +126,7 @@ def search(
     Raises:
         ArtifactError: if a file cannot be read, is damaged, or is no model or no ranges.
         CalibrationError: if the model is typed already or has nothing to quantise, or the ranges are of another.
+        DataError: if labels are of other classes than the model's.
         UsageError: if there are no frames, or the budget is negative.
     """
     files = [ranges] if isinstance(ranges, Path) else list(ranges)
@@ -135,6 +137,8 @@ def search(
             f"got {len(samples)}, {len(files)}, {budget:g}."
         )
     trial = Trial(model, samples, gpu, repair, rest)
+    for labelled in (dataset, judged or dataset):
+        refuse_other_classes(labelled, trial.reference.spec)
     whole = {file: trial.measure(file, ()) for file in files}
     best = min(files, key=lambda file: whole[file].drop)
     search = Search(trial, best, budget, whole[best])

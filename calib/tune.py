@@ -37,6 +37,7 @@ from roadseg.runtime import (
     track,
     write_atomically,
 )
+from roadseg.runtime.data import refuse_other_classes
 from roadseg.runtime.onnxfile import onnx_spec, save_onnx
 from roadseg.runtime.pixels import fit, fit_labels
 
@@ -372,16 +373,6 @@ def refuse_senseless(tuning: Tuning) -> None:
         )
     if not 0 <= tuning.label_weight < math.inf:
         raise UsageError(f"labels count with a weight of 0 or more, got {tuning.label_weight:g}.")
-
-
-def refuse_other_classes(dataset: Dataset, spec: ModelSpec) -> None:
-    """Raise DataError unless a data set's labels are of the model's classes."""
-    if dataset.label_set.classes != spec.evaluated:
-        raise DataError(
-            f"{dataset.name} has labels of {len(dataset.label_set.classes)} classes "
-            f"({', '.join(dataset.label_set.classes[:3])}, ...), the model tells {len(spec.evaluated)} apart "
-            f"({', '.join(spec.evaluated[:3])}, ...); give data with its classes, or leave --label-weight out."
-        )
 
 
 def refuse_overwriting(sources: Sequence[Path], written: Sequence[Path]) -> None:

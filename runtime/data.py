@@ -9,7 +9,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .errors import DataError
 from .labels import LabelSet
+from .spec import ModelSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,3 +61,15 @@ class Dataset(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
     def __iter__(self) -> Iterator[Sample]: ...
+
+
+def refuse_other_classes(dataset: Dataset, spec: ModelSpec) -> None:
+    """Raise DataError if a data set has labels, and of other classes than a model's answers."""
+    told, known = dataset.label_set.classes, spec.evaluated
+    if told == known or not len(dataset) or dataset[0].labels is None:
+        return
+    ours, theirs = (f"{len(names)} classes ({', '.join(names[:3])}, ...)" for names in (known, told))
+    raise DataError(
+        f"{dataset.name} has labels of {theirs}, {spec.name} answers with {ours}. Give data with the model's "
+        "classes; for a folder, name them in its classes.txt."
+    )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .data import Sample
+from .data import Dataset, Sample, refuse_other_classes
 from .errors import DataError, ParityError, SpecError
 from .labels import IGNORE
 from .metrics import ConfusionMatrix, iou_of, mean_over_classes
@@ -53,13 +53,15 @@ class Evaluation:
         }
 
 
-def evaluate(segmenter: Segmenter, samples: Iterable[Sample]) -> Evaluation:
+def evaluate(segmenter: Segmenter, samples: Dataset | Iterable[Sample]) -> Evaluation:
     """Measure a model on labelled frames; frames of another size are resized, their labels are not.
 
     Raises:
-        DataError: if there are no frames, or one has no labels or labels of another size.
+        DataError: if there are no frames, one has no labels or labels of another size, or a data set's classes are
+            not the model's.
         SpecError: if a label is not one of the model's classes.
     """
+    _refuse_other_classes(samples, segmenter)
     matrix = _matrix(segmenter)
     frames = 0
     for sample in track(samples, f"evaluate {segmenter.backend.name}"):
@@ -156,7 +158,7 @@ class ParityReport:
 
 
 def compare(
-    reference: Segmenter, candidate: Segmenter, frames: Iterable[Sample | Labels], seed: int = 0
+    reference: Segmenter, candidate: Segmenter, frames: Dataset | Iterable[Sample | Labels], seed: int = 0
 ) -> ParityReport:
     """Send the same frames through both.
 
@@ -168,9 +170,10 @@ def compare(
 
     Raises:
         SpecError: if the two cannot be compared.
-        DataError: if there are no frames, or only some have labels.
+        DataError: if there are no frames, only some have labels, or a data set's classes are not the models'.
     """
     _check_comparable(reference, candidate)
+    _refuse_other_classes(frames, candidate)
     tally = _Tally(reference, candidate)
     for frame in track(frames, f"compare with {candidate.backend.name}"):
         tally.add(frame)
@@ -265,6 +268,13 @@ def percent(share: float) -> float | None:
     (50.0, None)
     """
     return None if math.isnan(share) else 100 * share
+
+
+def _refuse_other_classes(frames: Dataset | Iterable[Any], segmenter: Segmenter) -> None:
+    """Raise DataError if frames are a data set of other classes than a model's; a list of samples names none."""
+    dataset: Any = frames
+    if hasattr(dataset, "label_set"):
+        refuse_other_classes(dataset, segmenter.spec)
 
 
 def _matrix(segmenter: Segmenter, counts: npt.NDArray[np.int64] | None = None) -> ConfusionMatrix:

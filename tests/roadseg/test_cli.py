@@ -81,6 +81,8 @@ def test_a_budget_ends_with_a_verdict(roadseg, made, stranger, tmp_path):
     assert (shown.code, shown.out) == (0, "")
     table = " ".join(shown.err.split())
     assert "worst class MACs in INT8 T4, estimated" in table
+    assert f"It is furthest from FP32 on {verdict['candidates'][-1]['furthest']}:" in table
+    assert f"It is furthest from FP32 on {verdict['candidates'][-1]['furthest']}:" in table
     assert "accuracy against time" in table
     assert re.search(r"0 (corrected )?m\.ranges -?[0-9.]+", table)
     assert verdict["sentence"] in table
@@ -162,7 +164,9 @@ def test_a_tuned_model_is_quantised_like_any_other(roadseg, made, stranger, tmp_
     refused(roadseg(*command, "--label-weight", -1, "--out", tmp_path / "no.onnx"), 2, "a weight of 0 or more")
     video = ["finetune", made / "m.onnx", "--ranges", made / "m.ranges", "--data", "scenes:count=4"]
     wanted = [*video, "--label-weight", 1, "--out", tmp_path / "no.onnx"]
-    refused(roadseg(*wanted), 1, "labels of 19 classes (road, sidewalk, building, ...), the model tells 3 apart")
+    said = "labels of 19 classes (road, sidewalk, building, ...), stranger:make answers with 3"
+    refused(roadseg(*wanted), 1, said)
+    refused(roadseg("evaluate", made / "m.onnx", "--data", "scenes:count=2"), 1, said)
     assert not (tmp_path / "no.onnx").exists()
 
 

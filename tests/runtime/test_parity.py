@@ -11,6 +11,7 @@ from roadseg.runtime import (
     ConfusionMatrix,
     DataError,
     Key,
+    LabelSet,
     ModelSpec,
     ParityError,
     Sample,
@@ -285,6 +286,34 @@ def test_labelled_and_unlabelled_frames_are_not_mixed(turned):
 def test_no_frames_are_no_comparison():
     with pytest.raises(DataError, match="no frames to compare on"):
         compare(always(0), always(1), [])
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """Samples as a data set."""
+
+    samples: tuple[Sample, ...]
+    label_set: LabelSet
+    name: str = "folder:drive"
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        return self.samples[index]
+
+
+def test_a_data_set_of_other_classes_is_refused_though_its_labels_are_in_range():
+    turned = LabelSet("two", ("sky", "road"), ((0, 0, 0), (9, 9, 9)))
+    said = r"folder:drive has labels of 2 classes \(sky, road, \.\.\.\), tiny answers with 2 classes \(road, sky"
+    with pytest.raises(DataError, match=said):
+        evaluate(always(0), Listed(tuple(road_images(1)), turned))
+    with pytest.raises(DataError, match=said):
+        compare(always(0), always(0), Listed(tuple(road_images(1)), turned))
+    without = Listed(tuple(unlabelled(one) for one in road_images(1)), turned)
+    assert compare(always(0), always(0), without).drop == 0
+    same = dataclasses.replace(turned, classes=SPEC.classes)
+    assert evaluate(always(0), Listed(tuple(road_images(1)), same)).miou == 1
 
 
 def test_models_of_other_classes_or_sizes_are_not_compared():
