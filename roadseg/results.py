@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from roadseg.runtime import Segmenter, read_manifest
+from roadseg.runtime import Dataset, Segmenter, read_manifest
 from roadseg.runtime.onnxfile import PROVENANCE_KEY, load_onnx, metadata
 from roadseg.runtime.plan import PlanDetails
 
@@ -14,11 +14,13 @@ from .report import EngineRow, LatencyRow, Picture, ReportData, Stage
 from .steps import read_json
 
 if TYPE_CHECKING:
-    from .pipeline import Pipeline
+    from .pipeline import Pipeline, Precision
 
 REFERENCE = "PyTorch FP32"
 PICTURES = 3
-"""Frames shown."""
+"""Frames shown, beside those on which a model is furthest from the reference."""
+SAME = 99.5
+"""Percent of a frame's pixels: where more agree with the reference there is nothing to see."""
 
 
 def collect(pipeline: Pipeline, plans: list[Path]) -> ReportData:
@@ -37,7 +39,7 @@ def collect(pipeline: Pipeline, plans: list[Path]) -> ReportData:
         ),
         engines=tuple(engine_row(plan) for plan in plans),
         latencies=latencies(pipeline.latency_file) if pipeline.config.latency_frames else (),
-        pictures=pictures(pipeline),
+        pictures=pictures(pipeline, verdicts),
         video=pipeline.video_file if pipeline.config.video else None,
         video_report=read_json(pipeline.video_report_file) if pipeline.config.video else None,
         commands=(f"roadseg pipeline {pipeline.file.name}",),
@@ -75,22 +77,39 @@ def latencies(path: Path) -> tuple[LatencyRow, ...]:
     )
 
 
-def pictures(pipeline: Pipeline) -> tuple[Picture, ...]:
-    """A few frames, evenly spread over the evaluation data, as every model sees them."""
+def pictures(pipeline: Pipeline, verdicts: dict[Precision, dict[str, Any]]) -> tuple[Picture, ...]:
+    """A few frames as every model sees them: where models agree least, and some evenly spread over the data."""
     models = {f"ONNX {p.upper()}": Segmenter.open(pipeline.model(p)) for p in pipeline.config.precisions}
     segmenters = {REFERENCE: pipeline.reference, **models}
     dataset = pipeline.evaluation
     count = min(PICTURES, len(dataset))
-    samples = [dataset[(2 * i + 1) * len(dataset) // (2 * count)] for i in range(count)]
+    remarks = furthest(dataset, verdicts)
+    for i in range(count):
+        remarks.setdefault((2 * i + 1) * len(dataset) // (2 * count), "")
     return tuple(
         Picture(
-            sample.key.name,
+            f"{sample.key.name}{remark}",
             sample.frame,
             sample.labels,
             {name: segmenter.segment_fitted(sample.frame) for name, segmenter in segmenters.items()},
         )
-        for sample in samples
+        for sample, remark in ((dataset[i], remark) for i, remark in remarks.items())
     )
+
+
+def furthest(dataset: Dataset, verdicts: dict[Precision, dict[str, Any]]) -> dict[int, str]:
+    """The frame on which each model agrees least with the reference: its index, and what to say of it.
+
+    A model that hardly differs on any has none.
+    """
+    indices = {key.name: i for i, key in enumerate(dataset.keys)}
+    found: dict[int, str] = {}
+    for precision, verdict in verdicts.items():
+        frame = verdict.get("furthest")  # which verdicts of earlier versions lack
+        if frame and frame["pixel_agreement"] < SAME:
+            said = f", where {precision.upper()} agrees least: on {frame['pixel_agreement']:.1f} % of the pixels"
+            found[indices[frame["frame"]]] = said
+    return found
 
 
 def provenance(pipeline: Pipeline) -> dict[str, str]:

@@ -68,6 +68,7 @@ def test_everything_is_made_once_and_only_what_changed_again(roadseg, here):
     page = (here / "out" / "report.html").read_text()
     assert "A stranger" in page
     assert "ONNX INT8" in page
+    assert ", where INT8 agrees least: on " in page
 
     assert roadseg("pipeline", "road.toml").code == 0
     assert states(here) == made

@@ -1,0 +1,34 @@
+"""What of a pipeline's folder is shown."""
+
+import dataclasses
+
+from roadseg.results import furthest
+from roadseg.runtime import Key
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """A data set of which only the names count."""
+
+    keys: tuple[Key, ...] = tuple(Key(name, "") for name in ("dawn", "noon", "night"))
+
+
+def verdict(frame, agreement):
+    return {"furthest": {"frame": frame, "pixel_agreement": agreement}}
+
+
+def test_the_frames_on_which_models_err_most_are_shown_with_a_remark():
+    verdicts = {"fp32": verdict("dawn", 100.0), "fp16": verdict("noon", 99.4), "int8": verdict("night", 71.04)}
+    assert furthest(Named(), verdicts) == {
+        1: ", where FP16 agrees least: on 99.4 % of the pixels",
+        2: ", where INT8 agrees least: on 71.0 % of the pixels",
+    }
+
+
+def test_of_two_models_that_err_on_the_same_frame_the_last_is_told():
+    verdicts = {"fp16": verdict("night", 98.0), "int8": verdict("night", 71.04)}
+    assert furthest(Named(), verdicts) == {2: ", where INT8 agrees least: on 71.0 % of the pixels"}
+
+
+def test_verdicts_of_earlier_versions_name_no_frame():
+    assert furthest(Named(), {"int8": {"miou_drop": 0.1}}) == {}
