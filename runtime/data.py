@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -63,8 +63,14 @@ class Dataset(Protocol):
     def __iter__(self) -> Iterator[Sample]: ...
 
 
-def refuse_other_classes(dataset: Dataset, spec: ModelSpec) -> None:
-    """Raise DataError if a data set has labels, and of other classes than a model's answers."""
+def refuse_other_classes(frames: Dataset | Iterable[Any], spec: ModelSpec) -> None:
+    """Raise DataError if frames are a data set with labels, and of other classes than a model's answers.
+
+    Samples in a list name no classes.
+    """
+    dataset: Any = frames
+    if not hasattr(dataset, "label_set"):
+        return
     told, known = dataset.label_set.classes, spec.evaluated
     if told == known or not len(dataset) or dataset[0].labels is None:
         return

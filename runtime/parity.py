@@ -61,7 +61,7 @@ def evaluate(segmenter: Segmenter, samples: Dataset | Iterable[Sample]) -> Evalu
             not the model's.
         SpecError: if a label is not one of the model's classes.
     """
-    _refuse_other_classes(samples, segmenter)
+    refuse_other_classes(samples, segmenter.spec)
     matrix = _matrix(segmenter)
     frames = 0
     for sample in track(samples, f"evaluate {segmenter.backend.name}"):
@@ -173,7 +173,7 @@ def compare(
         DataError: if there are no frames, only some have labels, or a data set's classes are not the models'.
     """
     _check_comparable(reference, candidate)
-    _refuse_other_classes(frames, candidate)
+    refuse_other_classes(frames, candidate.spec)
     tally = _Tally(reference, candidate)
     for frame in track(frames, f"compare with {candidate.backend.name}"):
         tally.add(frame)
@@ -268,13 +268,6 @@ def percent(share: float) -> float | None:
     (50.0, None)
     """
     return None if math.isnan(share) else 100 * share
-
-
-def _refuse_other_classes(frames: Dataset | Iterable[Any], segmenter: Segmenter) -> None:
-    """Raise DataError if frames are a data set of other classes than a model's; a list of samples names none."""
-    dataset: Any = frames
-    if hasattr(dataset, "label_set"):
-        refuse_other_classes(dataset, segmenter.spec)
 
 
 def _matrix(segmenter: Segmenter, counts: npt.NDArray[np.int64] | None = None) -> ConfusionMatrix:
