@@ -10,7 +10,6 @@ from roadseg.train import MODELS
 
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "results" / "cpu-2core"
 KNOWN = {
-    "it resamples a map by a constant matrix in float",
     "it multiplies by a batch of constant matrices in float",
     "both its factors are computed, and float",
     "both its factors are computed, and one of them is float",
