@@ -15,8 +15,8 @@ def test_the_page_is_made_of_the_figures():
     assert {row["frames"] for row in found["rows"]} == {101}
 
 
-def test_tuning_loses_less_than_a_tenth_of_a_point_with_every_layer_in_int8_that_can_be():
+def test_tuning_loses_less_than_a_tenth_of_a_point_with_everything_in_int8():
     plain, tuned = json.loads((RESULTS / "qat.json").read_text())["rows"]
     assert tuned["miou_drop"] <= 0.10
     assert tuned["pixel_agreement"] > plain["pixel_agreement"]
-    assert tuned["mac_share"] == plain["mac_share"] > 0.999
+    assert tuned["mac_share"] == plain["mac_share"] == 1
