@@ -93,6 +93,18 @@ class Graph:
         """Whether a node multiplies a map by a constant matrix along its rows or columns, as pooling does."""
         return node.op_type == "MatMul" and self.has_weights(node) and len(self.shape(node.output[0])) > 3
 
+    def first_layers(self) -> frozenset[str]:
+        """The layers with weights that read the model's input through no other, by output tensor."""
+        found: set[str] = set()
+        behind: set[str] = set()
+        for node in self.nodes:
+            is_behind = bool(behind.intersection(node.input))
+            if self.has_weights(node) and not is_behind:
+                found.add(node.output[0])
+            if is_behind or self.has_weights(node):
+                behind.update(node.output)
+        return frozenset(found)
+
     def layer_macs(self) -> dict[str, int]:
         """Multiply-accumulate operations per frame of every convolution and matrix product, by output tensor."""
         return {node.output[0]: self.macs(node) for node in self.nodes if node.op_type in WEIGHTED}

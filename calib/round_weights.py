@@ -76,7 +76,7 @@ class RoundingReport:
     images_sha256: str
     """Of their names and pixels."""
     layers: int
-    """How many INT8 layers there are."""
+    """How many INT8 layers were to be rounded."""
     rounded: dict[str, LayerRounding]
     """Those with other weights now, by layer."""
     kept: dict[str, str]
@@ -102,6 +102,7 @@ def round_weights(
     out: Path,
     count: int = 16,
     seed: int = 0,
+    first_only: bool = False,
     force: bool = False,
 ) -> RoundingReport:
     """Write an INT8 model with other int8 weights, nearer to what the float32 weights make of the same inputs.
@@ -115,6 +116,8 @@ def round_weights(
         out: the ONNX file to write.
         count: images to take, at most.
         seed: of the choice of images, and of positions in them.
+        first_only: leave all layers alone but those that read the frame, which takes seconds in place of minutes.
+            Neighbouring pixels are alike, so that what rounding does to such a layer's weights adds up.
         force: allow a split that accuracy is measured on.
 
     Raises:
@@ -128,6 +131,8 @@ def round_weights(
     images = frames.listed()
     graph = Graph(exact)
     layers = tuple(place(exact).int8_outputs.values())
+    if first_only:
+        layers = tuple(layer for layer in layers if layer.output in graph.first_layers())
     done: dict[str, LayerRounding] = {}
     kept: dict[str, str] = {}
     for layer in layers:

@@ -25,7 +25,7 @@ from roadseg.runtime.data import refuse_other_classes
 from .gpus import GPUS, Gpu
 from .quantize import quantize
 from .rest import Rest
-from .trial import Point, Trial, pixels_sha256
+from .trial import REPAIRS, Point, Repair, Trial, pixels_sha256
 from .verdict import Verdict, judge
 
 LEAST_S = 1e-9
@@ -104,12 +104,12 @@ def search(
 ) -> SearchReport:
     """Write the INT8 model that loses at most `budget`, with as few operations left in float as a ranking allows.
 
-    Of several files of ranges the one is taken that loses least with everything in INT8. If that is too much,
-    biases are corrected, where there are frames to do it on; if that does not help, they are left alone from
-    then on. If it still is too much, every layer is tried alone in INT8, and layers go back to float in the
-    order of what they lose for the time that they save, as few of them as the budget asks for. What has been
-    measured of layers is kept in a file beside `out`, so that an interrupted search goes on. The frames stay in
-    memory, because every trial reads them.
+    Of several files of ranges the one is taken that loses least with everything in INT8. If that is too much, the
+    model is repaired, where there are frames to do it on: the weights of the first layers are rounded anew, then
+    biases corrected; what does not help is not done from then on. If it still is too much, every layer is tried
+    alone in INT8, and layers go back to float in the order of what they lose for the time that they save, as few
+    of them as the budget asks for. What has been measured of layers is kept in a file beside `out`, so that an
+    interrupted search goes on. The frames stay in memory, because every trial reads them.
 
     Args:
         model: float32, as `export` writes it.
@@ -118,7 +118,7 @@ def search(
         budget: percentage points that may be lost.
         out: the INT8 model; the layers that stay float go beside it, as `.layers.toml`.
         count: frames of the data set to take, evenly spread; all without it.
-        repair: where biases are corrected before layers go back to float; not at all without it.
+        repair: frames on which the model is repaired before layers go back to float; not at all without it.
         judged: frames that nothing was chosen on, for the verdict; those of `dataset` without it.
         gpu: to estimate latencies for.
         rest: see `quantize`.
@@ -184,25 +184,33 @@ class Search:
         self.budget = budget
         self.ranked: list[str] = []
         """Layers, in the order in which they go back to float."""
-        self.points = {0: whole}
-        """The better model by number of layers that stay float."""
+        self.points: dict[int, Point] = {}
+        """The best model by number of layers that stay float."""
         self.tried = [whole]
         """All that were measured."""
 
     def enough(self, count: int) -> bool:
-        """Whether it is enough that so many layers stay float.
-
-        Biases are corrected only where it is not, and behind the first time only if that helped then.
-        """
+        """Whether it is enough that so many layers stay float; with none of them has to be asked first."""
         if count not in self.points:
-            self.points[count] = self._measure(count, repaired=False)
-        plain = self.points[count]
-        repairs = self.trial.repair is not None and (count == 0 or self.points[0].repaired)
-        if plain.drop > self.budget and not plain.repaired and repairs:
-            self.points[count] = min(plain, self._measure(count, repaired=True), key=lambda point: point.drop)
+            self.points[count] = self._best(count)
         return self.points[count].drop <= self.budget
 
-    def _measure(self, count: int, repaired: bool) -> Point:
+    def _best(self, count: int) -> Point:
+        """The model with so many layers in float that loses least; it is repaired only if it loses too much."""
+        best = self._measure(count, "none") if count else self.tried[0]
+        for repair in self._repairs(count):
+            if best.drop <= self.budget:
+                break
+            best = min(best, self._measure(count, repair), key=lambda point: point.drop)
+        return best
+
+    def _repairs(self, count: int) -> Sequence[Repair]:
+        """What may be done: behind the first time only what helped most then."""
+        if self.trial.repair is None:
+            return ()
+        return REPAIRS[1:] if count == 0 else tuple({self.points[0].repaired} - {"none"})
+
+    def _measure(self, count: int, repaired: Repair) -> Point:
         point = self.trial.measure(self.ranges, self.ranked[:count], repaired)
         self.tried.append(point)
         return point
@@ -276,6 +284,6 @@ def verdict_on(
         quantize(trial.model, "fp16", out=half)
         models = {"FP32": trial.model, "FP16": half, "INT8": out}
         if mixed:
-            trial.write(whole, ranges, (), repaired=False)
+            trial.write(whole, ranges, (), "none")
             models |= {"INT8": whole, "mixed": out}
         return judge(models, samples, gpu=trial.gpu, budget=budget)

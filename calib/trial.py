@@ -7,6 +7,7 @@ import math
 import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,13 @@ from .gpus import Gpu
 from .placement import place
 from .quantize import quantize
 from .rest import Rest
+from .round_weights import round_weights
 from .source import load_float_model
+
+Repair = Literal["none", "first weights", "biases"]
+"""Of an INT8 model: nothing, the weights of its first layers rounded anew, or biases corrected as well."""
+REPAIRS: tuple[Repair, ...] = ("none", "first weights", "biases")
+"""The quickest first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +38,7 @@ class Point:
     """Name of the file that its scales are from."""
     kept: int
     """How many layers are left float."""
-    repaired: bool
-    """Whether its biases are corrected."""
+    repaired: Repair
     int8_mac_share: float
     """Of the layers' multiply-accumulate operations, those in INT8; in [0, 1]."""
     drop: float
@@ -93,7 +99,7 @@ class Trial:
         self.model = model
         self.gpu = gpu
         self.repair = repair
-        """Where biases are corrected, if they may be."""
+        """Frames to repair on, if that may be."""
         self.rest = rest
         self.samples = samples
         self.reference = remembering(model)
@@ -101,13 +107,13 @@ class Trial:
         self.float_miou: float | None = None
         """Percent; None without labels, and before anything was measured."""
 
-    def measure(self, ranges: Path, kept: Collection[str], repaired: bool = False) -> Point:
+    def measure(self, ranges: Path, kept: Collection[str], repaired: Repair = "none") -> Point:
         """Compare the INT8 model of these ranges in which these layers stay float.
 
         All layers of `layers` make the float model itself, which is not measured.
         """
         if len(kept) == len(self.layers):
-            return Point(ranges.name, len(kept), False, 0, 0, (0, 0), estimate_ms(self.model, self.gpu))
+            return Point(ranges.name, len(kept), "none", 0, 0, (0, 0), estimate_ms(self.model, self.gpu))
         with tempfile.TemporaryDirectory() as folder:
             typed = Path(folder) / "int8.onnx"
             share = self.write(typed, ranges, kept, repaired)
@@ -128,15 +134,18 @@ class Trial:
             before, after = (layer_seconds(path, self.gpu) for path in (half, whole))
         return {layer: before[layer] - after[layer] for layer in self.layers}
 
-    def write(self, out: Path, ranges: Path, kept: Collection[str], repaired: bool) -> float:
+    def write(self, out: Path, ranges: Path, kept: Collection[str], repaired: Repair) -> float:
         """Write such a model; returns the share of its multiply-accumulate operations that are INT8."""
-        if not repaired:
+        if repaired == "none":
             return quantize(self.model, "int8", out=out, ranges=ranges, kept=kept, rest=self.rest).mac_share
         assert self.repair is not None
         with tempfile.TemporaryDirectory() as folder:
-            plain = Path(folder) / out.name
+            plain, rounded = Path(folder) / "plain.onnx", Path(folder) / "rounded.onnx"
             report = quantize(self.model, "int8", out=plain, ranges=ranges, kept=kept, rest=self.rest)
-            correct_bias(self.model, plain, self.repair, out=out)
+            last = out if repaired == "first weights" else rounded
+            round_weights(self.model, plain, self.repair, out=last, first_only=True)
+            if repaired == "biases":
+                correct_bias(self.model, rounded, self.repair, out=out)
         return report.mac_share
 
 

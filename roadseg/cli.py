@@ -337,7 +337,7 @@ def quantize(
         typer.Option(help="Split of --data for the verdict; without it, the frames that layers are chosen on."),
     ] = "",
     repair: Annotated[
-        str | None, typer.Option(help="Frames, split train, to correct biases on before layers stay float.")
+        str | None, typer.Option(help="Frames, split train, to repair the model on before layers stay float.")
     ] = None,
     target: Annotated[str, typer.Option(help="GPU to estimate latencies for, as roadseg.calib.GPUS names it.")] = (
         "orin_agx"
@@ -410,6 +410,9 @@ def round_weights(
     out: Out,
     split: Split = "train",
     count: Annotated[int, typer.Option(min=1, help="Images to take.")] = 16,
+    first_only: Annotated[
+        bool, typer.Option("--first-only", help="Only layers that read the frame: seconds in place of minutes.")
+    ] = False,
     seed: Seed = 0,
     force: Force = False,
     json: Json = False,
@@ -418,8 +421,19 @@ def round_weights(
     from roadseg import calib
     from roadseg.train import open_data
 
-    dataset = open_data(data, split)
-    emit(calib.round_weights(model, quantized, dataset, out=out, count=count, seed=seed, force=force), json)
+    emit(
+        calib.round_weights(
+            model,
+            quantized,
+            open_data(data, split),
+            out=out,
+            count=count,
+            seed=seed,
+            first_only=first_only,
+            force=force,
+        ),
+        json,
+    )
 
 
 @app.command()

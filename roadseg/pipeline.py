@@ -92,7 +92,7 @@ class RepairConfig:
     """Images that biases are corrected on."""
     layers: bool = False
     """Leave layers float until the INT8 model keeps to [budget] on images of [calibration], as `roadseg quantize
-    --budget` does; biases are corrected first, if they may be, and only where it is needed."""
+    --budget` does; where that is needed and `biases` is true, what `search` repairs is repaired first."""
     layers_count: int = 50
     """Images that layers are chosen on."""
 

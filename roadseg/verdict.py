@@ -36,13 +36,13 @@ def table(verdict: Verdict) -> Table:
 def curve(points: Sequence[Point], gpu: str) -> Table:
     """What can be had of all that a search has measured: the fastest, and what loses less for more time."""
     shown = Table(box=None, header_style="bold", title="accuracy against time", title_justify="left")
-    for heading in ("layers in float", "biases", "ranges", "lost", "95 %", f"{gpu}, estimated"):
+    for heading in ("layers in float", "repaired", "ranges", "lost", "95 %", f"{gpu}, estimated"):
         shown.add_column(heading, overflow="fold")
     for point in frontier(points):
         low, high = point.ci95
         shown.add_row(
             str(point.kept),
-            "corrected" if point.repaired else "",
+            "" if point.repaired == "none" else point.repaired,
             point.ranges,
             f"{point.drop:.3f}",
             "" if math.isnan(low) else f"{low:.2f} to {high:.2f}",

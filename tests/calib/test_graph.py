@@ -1,3 +1,4 @@
+import numpy as np
 import onnx
 import pytest
 
@@ -38,6 +39,23 @@ def test_multiply_accumulates_are_counted_by_hand(graph):
         "product": 4 * 3 * 3 * 6,
         "weighed": 0,
     }
+
+
+def test_first_layers_read_the_input_through_no_other(graph):
+    model = graph(
+        """g (float[1,4,8,8] x) => (float[1,4,8,8] y, float[1,4,8,8] z) {
+            scaled = Mul(x, factor)
+            a = Conv(scaled, w1)
+            pooled = AveragePool<kernel_shape=[1,1]>(x)
+            b = Conv(pooled, w2)
+            sum = Add(a, x)
+            y = Conv(sum, w3)
+            z = Conv(b, w4)
+        }""",
+        factor=np.array(2, np.float32),
+        **{f"w{i}": (4, 4, 1, 1) for i in range(1, 5)},
+    )
+    assert Graph(model).first_layers() == {"a", "b"}
 
 
 def test_an_open_batch_counts_as_one_frame(graph):

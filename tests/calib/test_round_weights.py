@@ -204,6 +204,19 @@ def test_what_is_left_as_it_is_says_why(graph, save, quantized, scenes, tmp_path
     }
 
 
+def test_only_the_first_layer_is_rounded_where_that_is_asked_for(mobile, quantized, scenes, tmp_path):
+    before = quantized(mobile)
+    report = round_weights(mobile, before, scenes(16, 16), out=tmp_path / "out.onnx", first_only=True)
+    assert (report.layers, list(report.rounded)) == (1, ['Conv "stem"'])
+    whole = round_weights(mobile, before, scenes(16, 16), out=tmp_path / "whole.onnx")
+    assert report.rounded['Conv "stem"'] == whole.rounded['Conv "stem"']
+    old, new = (
+        {t.name: numpy_helper.to_array(t) for t in load_onnx(path).graph.initializer}
+        for path in (before, report.path)
+    )
+    assert [name for name in old if not np.array_equal(old[name], new[name])] == ["w0/axis0/int8"]
+
+
 def test_more_inputs_than_memory_is_good_for_are_left_alone(graph, save, quantized, scenes, tmp_path):
     model = graph(
         """g (float[1,3,4,4] images) => (float[1,2,4,4] logits) {

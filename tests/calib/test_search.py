@@ -6,7 +6,7 @@ import pytest
 from roadseg.calib import GPUS, Layers, Ranges, calibrate, format_cache, quantize, read_ranges, search
 from roadseg.calib.placement import ASKED, place
 from roadseg.calib.search import Search, fewest
-from roadseg.calib.trial import Point, Trial, frontier
+from roadseg.calib.trial import REPAIRS, Point, Trial, frontier
 from roadseg.runtime import (
     CalibrationError,
     ModelSpec,
@@ -19,7 +19,7 @@ from roadseg.runtime.onnxfile import load_onnx
 from roadseg.runtime.settings import read_settings
 
 
-def point(ms, drop, kept=0, repaired=False):
+def point(ms, drop, kept=0, repaired="none"):
     return Point("m.ranges", kept, repaired, 1.0, drop, (drop, drop), ms)
 
 
@@ -48,7 +48,7 @@ def spoilt(graph, save, tmp_path):
 
 @pytest.fixture
 def shifted(graph, save, tmp_path):
-    """Two convolutions, of which the first has weights that rounding makes smaller, all of them.
+    """Convolutions, of which one behind the first has weights that rounding makes smaller, all of them.
 
     Beside a large one of 127 steps, which meets a channel that is black, all are 10.4 steps and become 10: maps
     that hardly vary, and that the second compares with a constant, are 4 % too small.
@@ -61,11 +61,13 @@ def shifted(graph, save, tmp_path):
             planes = Transpose<perm=[0,3,1,2]>(bytes)
             faint = Mul(planes, light)
             lit = Add(faint, glow)
-            first = Conv(lit, w1)
+            copied = Conv(lit, w0)
+            first = Conv(copied, w1)
             second = Conv(first, w2, b2)
             best = ArgMax<axis=1, keepdims=0>(second)
             labels = Cast<to=2>(best)
         }""",
+        w0=np.eye(3, dtype=np.float32)[:, :, None, None],
         light=np.array([0, 0.1, 0.1], np.float32)[:, None, None],
         glow=np.array([0, 100, 100], np.float32)[:, None, None],
         w1=weights,
@@ -121,7 +123,7 @@ def test_a_budget_that_int8_keeps_by_itself_leaves_nothing_float(small, scenes, 
 def test_an_interrupted_search_goes_on(spoilt, ranges, frames, tmp_path, monkeypatch):
     measure, calls = Trial.measure, []
 
-    def interrupted(self, ranges, kept, repaired=False):
+    def interrupted(self, ranges, kept, repaired="none"):
         calls.append(kept)
         if len(calls) == 3:
             raise KeyboardInterrupt
@@ -239,27 +241,71 @@ def test_biases_are_corrected_before_layers_go_back_to_float(shifted, frames, tm
     assert without.kept
     report = search(shifted, tmp_path / "ranges", frames, budget=20, out=tmp_path / "int8.onnx", repair=frames)
     assert not report.kept
-    assert [point.repaired for point in report.points] == [False, True]
-    assert report.chosen == report.points[1]
-    assert report.chosen.drop <= 20 < report.points[0].drop
+    assert [point.repaired for point in report.points] == ["none", "first weights", "biases"]
+    assert report.chosen == report.points[2]
+    assert report.chosen.drop <= 20 < report.points[1].drop
     corrected = {tensor.name for tensor in load_onnx(report.path).graph.initializer}
     assert any(name.endswith("/corrected_bias") for name in corrected)
 
 
-@pytest.mark.parametrize(("gain", "corrected"), [(-1, [0]), (0.5, [0, 1, 2])])
-def test_biases_are_corrected_again_only_if_that_helped_at_first(gain, corrected):
+@pytest.mark.parametrize(
+    ("gains", "repaired"),
+    [
+        ((-1, -1), [(0, "first weights"), (0, "biases")]),
+        ((0.5, 0.2), [(0, "first weights"), (0, "biases"), (1, "first weights"), (2, "first weights")]),
+        ((0.2, 0.5), [(0, "first weights"), (0, "biases"), (1, "biases"), (2, "biases")]),
+    ],
+)
+def test_behind_the_first_time_a_model_is_repaired_only_as_helped_most_then(gains, repaired):
     class Losing:
-        """Loses a point for every layer of three in INT8; `gain` less with biases corrected."""
+        """Loses a point for every layer of three in INT8, and less if it is repaired."""
 
         repair = ()
 
-        def measure(self, ranges, kept, repaired=False):
-            return point(1, 3 - len(kept) - gain * repaired, len(kept), repaired)
+        def measure(self, ranges, kept, repaired="none"):
+            gained = dict(zip(REPAIRS, (0, *gains), strict=True))[repaired]
+            return point(1, 3 - len(kept) - gained, len(kept), repaired)
 
     found = Search(Losing(), None, 0.1, point(1, 3))
     found.ranked = ["a", "b", "c"]
     assert [found.enough(count) for count in range(4)] == [False, False, False, True]
-    assert [p.kept for p in found.tried if p.repaired] == corrected
+    assert [(p.kept, p.repaired) for p in found.tried if p.repaired != "none"] == repaired
+    tried = len(found.tried)
+    assert not found.enough(0)
+    assert len(found.tried) == tried
+
+
+def test_the_first_layers_weights_are_rounded_anew_before_biases_are_corrected(graph, save, frames, tmp_path):
+    # Of what the first layer adds up 10.4 steps become 10 wherever they stand, so that maps are 4 % too small;
+    # rounded anew, some become 11.
+    weights = np.full((1, 3, 3, 3), 10.4 / 127, np.float32)
+    weights[0, 0] = 0
+    weights[0, 0, 1, 1] = 1
+    model = graph(
+        """g (uint8[1,8,8,3] frames) => (uint8[1,8,8] labels) {
+            bytes = Cast<to=1>(frames)
+            planes = Transpose<perm=[0,3,1,2]>(bytes)
+            faint = Mul(planes, light)
+            lit = Add(faint, glow)
+            first = Conv(lit, w1)
+            wide = Pad<mode="edge">(first, pads)
+            second = Conv(wide, w2, b2)
+            best = ArgMax<axis=1, keepdims=0>(second)
+            labels = Cast<to=2>(best)
+        }""",
+        light=np.array([0, 0.1, 0.1], np.float32)[:, None, None],
+        glow=np.array([0, 100, 100], np.float32)[:, None, None],
+        pads=np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+        w1=weights,
+        w2=np.array([1, -1], np.float32)[:, None, None, None],
+        b2=np.array([-166, 166], np.float32),
+    )
+    path = save(tmp_path / "m.onnx", model, ModelSpec("first", 8, 8, classes=("road", "sky")))
+    calibrate(path, frames, out=tmp_path / "ranges", method="minmax")
+    report = search(path, tmp_path / "ranges", frames, budget=20, out=tmp_path / "int8.onnx", repair=frames)
+    assert not report.kept
+    assert [point.repaired for point in report.points] == ["none", "first weights"]
+    assert report.chosen.drop <= 20 < report.points[0].drop
 
 
 def test_a_verdict_on_other_frames_can_refuse_what_the_search_found(spoilt, ranges, frames, scenes, tmp_path):

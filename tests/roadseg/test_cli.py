@@ -84,7 +84,7 @@ def test_a_budget_ends_with_a_verdict(roadseg, made, stranger, tmp_path):
     assert f"It is furthest from FP32 on {verdict['candidates'][-1]['furthest']}:" in table
     assert f"It is furthest from FP32 on {verdict['candidates'][-1]['furthest']}:" in table
     assert "accuracy against time" in table
-    assert re.search(r"0 (corrected )?m\.ranges -?[0-9.]+", table)
+    assert re.search(r"0 (first weights |biases )?m\.ranges -?[0-9.]+", table)
     assert verdict["sentence"] in table
     assert "a network hardly errs" not in table
 
