@@ -69,6 +69,8 @@ BUDGET_ON_VAL = 0.1
 """The same on `val`, where the choice is made on that."""
 TUNED: dict[str, Any] = {"epochs": 2, "label_weight": 1}
 """How models are fine-tuned with labels, on all of `train`."""
+TUNED_ALIKE: dict[str, Any] = {"epochs": 8, "label_weight": 1, "count": IMAGES}
+"""The same on the images that everybody has."""
 COMPUTE_CAPABILITY = "8.6"
 PEERS = Path(__file__).with_name("peers_int8.py")
 
@@ -144,19 +146,27 @@ def search(model: Path, context: Context, samples: Sequence[Sample], budget: flo
     return calib.search(model, files, samples, budget=budget, out=out, repair=context.train).path
 
 
-def tuned(model: Path, context: Context) -> Path:
-    """The float32 model that `roadseg finetune --label-weight` writes; once, for that takes a while."""
-    out = context.folder / "tuned.onnx"
-    if not out.exists():
-        calib.finetune(model, ranges(model, "entropy", context), context.train, out=out, **TUNED)
-    return out
+def tuned(settings: dict[str, Any]) -> Maker:
+    """A maker of the float32 model that `roadseg finetune --label-weight` writes; once, for that takes a while."""
+
+    def make(model: Path, context: Context) -> Path:
+        out = context.folder / f"tuned_{settings.get('count', 'all')}.onnx"
+        if not out.exists():
+            calib.finetune(model, ranges(model, "entropy", context), context.train, out=out, **settings)
+        return out
+
+    return make
 
 
-def tuned_int8(model: Path, context: Context) -> Path:
-    """Its INT8 form, with the ranges that were learned."""
-    path = tuned(model, context)
-    out = context.folder / "tuned_int8.onnx"
-    return calib.quantize(path, "int8", ranges=path.with_suffix(".ranges"), out=out).path
+def tuned_int8(settings: dict[str, Any]) -> Maker:
+    """A maker of its INT8 form, with the ranges that were learned."""
+
+    def make(model: Path, context: Context) -> Path:
+        path = tuned(settings)(model, context)
+        out = context.folder / "tuned_int8.onnx"
+        return calib.quantize(path, "int8", ranges=path.with_suffix(".ranges"), out=out).path
+
+    return make
 
 
 def by_peer(tool: str, **settings: Any) -> Maker:
@@ -189,8 +199,9 @@ ROWS: dict[str, Maker] = {
     "INT8, equalised, minmax, biases corrected": repaired,
     "INT8, searched": searched,
     "INT8, searched on val": searched_on_val,
-    "FP32, fine-tuned with labels": tuned,
-    "INT8, fine-tuned with labels": tuned_int8,
+    f"INT8, fine-tuned with labels of the {IMAGES} frames": tuned_int8(TUNED_ALIKE),
+    "FP32, fine-tuned with labels": tuned(TUNED),
+    "INT8, fine-tuned with labels": tuned_int8(TUNED),
     "ORT": by_peer("onnxruntime"),
     "ORT, per channel": by_peer("onnxruntime", per_channel=True),
     "ORT, per channel, symmetric, float biases": by_peer(
@@ -202,8 +213,8 @@ ROWS: dict[str, Maker] = {
 """In the order of the table: ours, then peers by the name of the tool, at their defaults but for what is named."""
 SIDE_BY_SIDE = (
     "INT8, entropy",
-    "INT8, searched",
     "INT8, searched on val",
+    f"INT8, fine-tuned with labels of the {IMAGES} frames",
     "INT8, fine-tuned with labels",
     "ORT",
     "ORT, per channel, symmetric, float biases",
@@ -377,8 +388,9 @@ multiply-accumulate operations in layers whose data and weights are both 8 bits.
 ours; ORT is `onnxruntime.quantization.quantize_static`, behind `quant_pre_process`; ModelOpt is \
 `modelopt.onnx.quantization.quantize`. A row of theirs without more words has the tool's defaults.
 
-Two rows are of what `roadseg finetune` made of the network on all of `train`, {TUNED["epochs"]} times, with \
-labels: that of FP32 tells what more training gains, that of INT8 what rounding leaves of it.
+Three rows are of what `roadseg finetune` made of the network with labels, which nobody else here has: of the \
+{IMAGES} frames {TUNED_ALIKE["epochs"]} times, or of all of `train` {TUNED["epochs"]} times. The row of FP32 \
+tells what more training gains, that of INT8 beside it what rounding leaves of that.
 
 All get the file that `roadseg export` writes, from frames to labels. Of it ORT makes the normalisation 8 bits \
 too, and logits before and after they are resized; ModelOpt the logits before.

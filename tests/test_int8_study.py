@@ -171,7 +171,10 @@ def test_a_network_with_other_conditions_begins_anew_in_its_place():
 
 
 def test_rows_are_asked_for_by_how_their_names_begin():
-    assert list(wanted_rows(["FP"], modelopt=False)) == ["FP32", "FP16"]
+    assert list(wanted_rows(["FP16", "ORT, per channel, s"], modelopt=False)) == [
+        "FP16",
+        "ORT, per channel, symmetric, float biases",
+    ]
     assert list(wanted_rows(None, modelopt=True)) == list(ROWS)
     left_out = [name for name in ROWS if name not in wanted_rows(None, modelopt=False)]
     assert left_out == ["ModelOpt", "ModelOpt, max"]
