@@ -91,12 +91,17 @@ def test_the_inner_frame_lies_in_the_middle_and_fits(spec, size):
     assert spec is STRETCH or rows == 40 or columns == 60
 
 
+def blocks(spec, factor):
+    """Labels of `factor` x `factor` pixels each, as many as fill what a model sees of a frame."""
+    labels = np.random.default_rng(1).integers(0, 2, (20, 60) if spec is LETTERBOX else (40, 60)).astype(np.uint8)
+    return labels.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
 @pytest.mark.parametrize("spec", [STRETCH, LETTERBOX])
 @pytest.mark.parametrize("factor", [2, 3, 5])
 def test_labels_come_back_where_they_were(spec, factor):
-    # Blocks of `factor` pixels become one pixel and blocks again.
-    small = np.random.default_rng(1).integers(0, 2, (20, 60) if spec is LETTERBOX else (40, 60)).astype(np.uint8)
-    labels = small.repeat(factor, axis=0).repeat(factor, axis=1)
+    # Blocks become one pixel and blocks again.
+    labels = blocks(spec, factor)
     fitted = fit(np.stack([labels] * 3, axis=-1), spec)[..., 0]
     back = unfit(fitted, spec, labels.shape)
     np.testing.assert_array_equal(back, labels)
@@ -114,8 +119,7 @@ def test_labels_are_taken_from_the_nearest_pixel(size, cv2):
 @pytest.mark.parametrize("spec", [STRETCH, LETTERBOX])
 @pytest.mark.parametrize("factor", [2, 3, 5])
 def test_labels_go_where_their_pixels_go(spec, factor):
-    small = np.random.default_rng(1).integers(0, 2, (20, 60) if spec is LETTERBOX else (40, 60)).astype(np.uint8)
-    labels = small.repeat(factor, axis=0).repeat(factor, axis=1)
+    labels = blocks(spec, factor)
     expected = fit(np.stack([labels] * 3, axis=-1), spec)[..., 0]
     np.testing.assert_array_equal(fit_labels(labels, spec), np.where(expected == PADDING, 255, expected))
 
