@@ -17,7 +17,6 @@ from roadseg.runtime import (
     UsageError,
     sha256_bytes,
     sha256_file,
-    track,
     write_atomically,
 )
 from roadseg.runtime.data import refuse_other_classes
@@ -25,6 +24,7 @@ from roadseg.runtime.data import refuse_other_classes
 from .gpus import GPUS, Gpu
 from .quantize import quantize
 from .rest import Rest
+from .sensitivity import Sensitivity, partition, try_parts
 from .trial import REPAIRS, Point, Repair, Trial, pixels_sha256
 from .verdict import Verdict, judge
 
@@ -51,15 +51,17 @@ class SearchReport:
     chosen: Point
     points: tuple[Point, ...]
     """All that were measured, from everything in INT8 on."""
+    parts: dict[str, float]
+    """The drop that each part of the model causes alone in INT8; empty where the budget was kept before."""
     kept: dict[str, float]
-    """The layers that stay float: the drop that each of them causes alone in INT8."""
+    """The layers that stay float: the drop that each of them causes alone, or its share of its part's."""
     verdict: Verdict
     """On the frames to judge on."""
 
     def summary(self) -> dict[str, object]:
         """Figures, without the verdict's."""
         figures = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in figures.items() if name not in ("points", "verdict")}
+        return {name: value for name, value in figures.items() if name not in ("points", "parts", "verdict")}
 
     def raise_for_budget(self) -> None:
         """Raise ParityError if the verdict's frames show a greater loss than the budget."""
@@ -80,15 +82,6 @@ class Layers:
     """Layers that stay float, by output tensor."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Sensitivities:
-    """What each layer costs alone, as kept on disk between runs."""
-
-    key: str
-    """Hash of what the figures depend on."""
-    drops: dict[str, float]
-
-
 def search(
     model: Path,
     ranges: Path | Sequence[Path],
@@ -106,10 +99,11 @@ def search(
 
     Of several files of ranges the one is taken that loses least with everything in INT8. If that is too much, the
     model is repaired, where there are frames to do it on: the weights of the first layers are rounded anew, then
-    biases corrected; what does not help is not done from then on. If it still is too much, every layer is tried
-    alone in INT8, and layers go back to float in the order of what they lose for the time that they save, as few
-    of them as the budget asks for. What has been measured of layers is kept in a file beside `out`, so that an
-    interrupted search goes on. The frames stay in memory, because every trial reads them.
+    biases corrected; what does not help is not done from then on. If it still is too much, modules are tried alone
+    in INT8, and their layers where a module loses more than its share of the budget. Layers go back to float in
+    the order of what they lose for the time that they save, as few of them as the budget asks for. What was tried
+    alone is kept in a file beside `out`, so that an interrupted search goes on. The frames stay in memory, because
+    every trial reads them.
 
     Args:
         model: float32, as `export` writes it.
@@ -142,20 +136,25 @@ def search(
     whole = {file: trial.measure(file, ()) for file in files}
     best = min(files, key=lambda file: whole[file].drop)
     search = Search(trial, best, budget, whole[best])
-    drops: dict[str, float] = {}
+    alone = Sensitivity({}, {})
     if not search.enough(0):
-        hashes = (sha256_file(model), sha256_file(best), pixels_sha256(samples))
-        key = sha256_bytes(" ".join((*hashes, rest)).encode())
-        drops = measure_alone(trial, best, out.with_suffix(".sensitivity.json"), key)
-        search.ranked = rank(drops, trial.saved_s(best))
+        facts = (sha256_file(model), sha256_file(best), pixels_sha256(samples), rest)
+        alone = try_parts(
+            partition(trial.layers),
+            lambda layers: trial.measure(best, [other for other in trial.layers if other not in layers]).drop,
+            budget,
+            out.with_suffix(".sensitivity.json"),
+            sha256_bytes(" ".join(facts).encode()),
+        )
+        search.ranked = rank(alone.layers, trial.saved_s(best))
     chosen = fewest(len(search.ranked), search.enough)
     if chosen == len(trial.layers):
         worst = search.ranked[-1]
         raise CalibrationError(
             f"no INT8 model of {model} loses at most {budget:g} points with these ranges: even "
-            f"{worst} alone loses {drops[worst]:.2f}. Calibrate by another method, or use FP16."
+            f"{worst} alone loses {alone.layers[worst]:.2f}. Calibrate by another method, or use FP16."
         )
-    kept = {layer: drops[layer] for layer in search.ranked[:chosen]}
+    kept = {layer: alone.layers[layer] for layer in search.ranked[:chosen]}
     layers = out.with_suffix(".layers.toml")
     trial.write(out, best, kept, search.points[chosen].repaired)
     write_atomically(layers, layers_text(kept).encode())
@@ -170,6 +169,7 @@ def search(
         budget=budget,
         chosen=search.points[chosen],
         points=(*others, *search.tried),
+        parts=alone.parts,
         kept=kept,
         verdict=verdict_on(trial, best, out, samples if judged is None else list(judged), bool(kept), budget),
     )
@@ -216,16 +216,6 @@ class Search:
         return point
 
 
-def measure_alone(trial: Trial, ranges: Path, memory: Path, key: str) -> dict[str, float]:
-    """What every layer loses when it alone runs in INT8, in points; a file keeps what was measured before."""
-    known = recall(memory, key)
-    for layer in track(trial.layers, "try every layer alone"):
-        if layer not in known:
-            known[layer] = trial.measure(ranges, [other for other in trial.layers if other != layer]).drop
-            write_atomically(memory, msgspec.json.encode(Sensitivities(key, known)))
-    return known
-
-
 def rank(drops: Mapping[str, float], saved_s: Mapping[str, float]) -> list[str]:
     """Layers by what INT8 loses in them for each second that it saves there, the most harmful first.
 
@@ -233,15 +223,6 @@ def rank(drops: Mapping[str, float], saved_s: Mapping[str, float]) -> list[str]:
     ['c', 'a', 'b']
     """
     return sorted(drops, key=lambda layer: drops[layer] / max(saved_s[layer], LEAST_S), reverse=True)
-
-
-def recall(memory: Path, key: str) -> dict[str, float]:
-    """What a file has of the same model, ranges and frames; nothing where there is none, or it is of others."""
-    try:
-        found = msgspec.json.decode(memory.read_bytes(), type=Sensitivities)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        return {}
-    return found.drops if found.key == key else {}
 
 
 def spread(size: int, count: int | None) -> list[int]:

@@ -349,7 +349,7 @@ def quantize(
     from roadseg.runtime import UsageError
     from roadseg.runtime.settings import read_settings
     from roadseg.train import open_data
-    from roadseg.verdict import curve, table
+    from roadseg.verdict import curve, harm, table
 
     if budget is None:
         if repair or judge_split or (data and precision is Precision.int8) or (count and not data):
@@ -397,6 +397,8 @@ def quantize(
     )
     emit(found if json else found.summary(), json)
     if not json:
+        if found.parts:
+            console.print(harm(found.parts))
         console.print(curve(found.points, found.verdict.gpu))
         console.print(table(found.verdict))
     found.raise_for_budget()

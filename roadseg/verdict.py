@@ -1,13 +1,16 @@
-"""A verdict on INT8, and what there was to choose from, for the terminal."""
+"""A verdict on INT8, what there was to choose from, and where INT8 does harm, for the terminal."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
 from roadseg.calib import Point, Verdict, frontier
+
+WORST = 10
+"""Parts of a model that are shown."""
 
 
 def table(verdict: Verdict) -> Table:
@@ -48,4 +51,15 @@ def curve(points: Sequence[Point], gpu: str) -> Table:
             "" if math.isnan(low) else f"{low:.2f} to {high:.2f}",
             f"{point.estimated_ms:.3f} ms",
         )
+    return shown
+
+
+def harm(parts: Mapping[str, float]) -> Table:
+    """The parts of a model that lose most alone in INT8; modules end in a slash."""
+    title = "lost by parts of the model alone in INT8"
+    shown = Table(box=None, header_style="bold", title=title, title_justify="left")
+    for heading in ("part", "lost"):
+        shown.add_column(heading, overflow="fold")
+    for name in sorted(parts, key=parts.__getitem__, reverse=True)[:WORST]:
+        shown.add_row(name, f"{parts[name]:.3f}")
     return shown

@@ -104,6 +104,8 @@ def test_the_layer_that_does_the_harm_goes_back_to_float_and_no_other(spoilt, ra
     assert report.chosen.kept == 1
     assert report.chosen.drop <= 2
     assert 0 < report.chosen.int8_mac_share < 1
+    assert list(report.parts) == ["first", "second", "third"]
+    assert report.kept == {"second": report.parts["second"]}
 
 
 def test_the_layers_file_gives_the_same_model_again(spoilt, ranges, frames, tmp_path):

@@ -15,7 +15,8 @@ import numpy as np
 import onnx
 import pytest
 
-from roadseg.runtime import ModelSpec, Segmenter
+from roadseg.calib import Ranges, format_cache, read_ranges
+from roadseg.runtime import ModelSpec, Segmenter, read_manifest, write_with_manifest
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +83,24 @@ def test_a_budget_ends_with_a_verdict(roadseg, made, stranger, tmp_path):
     table = " ".join(shown.err.split())
     assert "worst class MACs in INT8 T4, estimated" in table
     assert f"It is furthest from FP32 on {verdict['candidates'][-1]['furthest']}:" in table
-    assert f"It is furthest from FP32 on {verdict['candidates'][-1]['furthest']}:" in table
     assert "accuracy against time" in table
     assert re.search(r"0 (first weights |biases )?m\.ranges -?[0-9.]+", table)
     assert verdict["sentence"] in table
     assert "a network hardly errs" not in table
+
+
+def test_a_budget_that_int8_exceeds_tells_where_int8_does_harm(roadseg, made, stranger, tmp_path):
+    ranges = read_ranges(made / "m.ranges")
+    spoilt = list(ranges.amax)[1]
+    cut = Ranges({**ranges.amax, spoilt: ranges.amax[spoilt] / 50}, ranges.calibrator)
+    manifest = read_manifest(made / "m.ranges", "ranges")
+    write_with_manifest(tmp_path / "m.ranges", format_cache(cut), manifest)
+    quantize = ["quantize", made / "m.onnx", "--precision", "int8", "--ranges", tmp_path / "m.ranges"]
+    wanted = ["--budget", 2, "--data", f"folder:{stranger / 'data'}", "--out", tmp_path / "int8.onnx"]
+    parts = roadseg(*quantize, *wanted, "--json").json["parts"]
+    worst = max(parts, key=parts.__getitem__)
+    table = " ".join(roadseg(*quantize, *wanted).err.split())
+    assert f"part lost {worst} {parts[worst]:.3f} " in table
 
 
 def test_a_budget_on_frames_to_train_on_is_warned_of(roadseg, made, stranger, tmp_path):
