@@ -67,6 +67,7 @@ class Plugins(str, enum.Enum):
     never = "never"
 
 
+Exported = Annotated[Path, typer.Argument(help="FP32 ONNX model, as `roadseg export` writes it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Data = Annotated[str, typer.Option(help="kind:path with kind cityscapes, camvid, folder, scenes or video.")]
 Split = Annotated[str, typer.Option(help="Split of the data set.")]
@@ -196,7 +197,7 @@ def export(
 
 @app.command()
 def equalise(
-    model: Path,
+    model: Exported,
     data: Data,
     out: Out,
     split: Split = "train",
@@ -214,7 +215,7 @@ def equalise(
 
 @app.command()
 def calibrate(
-    model: Path,
+    model: Exported,
     data: Data,
     out: Out,
     split: Split = "train",
@@ -251,7 +252,7 @@ def calibrate(
 
 @app.command()
 def choose_ranges(
-    model: Path,
+    model: Exported,
     ranges: Annotated[list[Path], typer.Argument(help="What `roadseg calibrate` wrote, by several methods.")],
     data: Data,
     out: Out,
@@ -271,7 +272,7 @@ def choose_ranges(
 
 @app.command()
 def import_ranges(
-    model: Path,
+    model: Exported,
     cache: Annotated[Path, typer.Argument(help="Calibration cache of TensorRT or ModelOpt.")],
     data: Data,
     out: Out,
@@ -291,8 +292,8 @@ def import_ranges(
 
 @app.command()
 def check_ranges(
-    model: Path,
-    ranges: Path,
+    model: Exported,
+    ranges: Annotated[Path, typer.Argument(help="What `roadseg calibrate` wrote for it.")],
     data: Data,
     split: Split = "train",
     count: Annotated[int, typer.Option(min=1, help="Frames to take.")] = 16,
@@ -310,7 +311,7 @@ def check_ranges(
 
 @app.command()
 def quantize(
-    model: Path,
+    model: Exported,
     precision: Annotated[Precision, typer.Option(help="fp16 needs no ranges.")],
     out: Out,
     ranges: Annotated[
@@ -440,7 +441,7 @@ def round_weights(
 
 @app.command()
 def finetune(
-    model: Path,
+    model: Exported,
     ranges: Annotated[Path, typer.Option(help="What `roadseg calibrate` wrote for it.")],
     data: Data,
     out: Annotated[Path, typer.Option(help="FP32 model to write; its ranges are written beside it.")],
@@ -509,7 +510,7 @@ def lint(model: Path, json: Json = False) -> None:
 
 @app.command()
 def overflow(
-    model: Path,
+    model: Exported,
     data: Data,
     split: Split = "train",
     count: Annotated[int, typer.Option(min=1, help="Images to take.")] = 16,
@@ -526,7 +527,7 @@ def overflow(
 
 @app.command()
 def kernels(
-    model: Path,
+    model: Annotated[Path, typer.Argument(help="ONNX model with operators of roadseg.export.ops.")],
     compute_capability: Annotated[
         list[str], typer.Option(help="Of a GPU that engines will be built for, e.g. 8.7; once for each.")
     ],
@@ -541,7 +542,7 @@ def kernels(
 
 @app.command()
 def build(
-    model: Path,
+    model: Annotated[Path, typer.Argument(help="ONNX model of any precision.")],
     out: Out,
     flavour: Flavour = Flavour.auto,
     compute_capability: Annotated[
