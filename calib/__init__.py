@@ -49,6 +49,7 @@ from .round_weights import round_weights as round_weights
 from .search import Layers as Layers
 from .search import SearchReport as SearchReport
 from .search import search as search
+from .sensitivity import worst_parts as worst_parts
 from .survey import Coverage as Coverage
 from .trial import Point as Point
 from .trial import frontier as frontier

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -105,6 +105,15 @@ def settle(part: Part, loss: Callable[[Part], float], share: float) -> Iterator[
     else:
         for inner in part.parts:
             yield from settle(inner, loss, share)
+
+
+def worst_parts(parts: Mapping[str, float], count: int = 10) -> dict[str, float]:
+    """The parts that lose most, the worst first.
+
+    >>> worst_parts({"/stem/": 0.1, "/body/": 0.5, "/head/": 0.3}, 2)
+    {'/body/': 0.5, '/head/': 0.3}
+    """
+    return dict(sorted(parts.items(), key=lambda part: part[1], reverse=True)[:count])
 
 
 def recall(memory: Path, key: str) -> dict[str, float]:

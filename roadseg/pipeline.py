@@ -267,7 +267,7 @@ class Pipeline:
         """The typed model of one precision; FP32 is what export wrote."""
         if precision == "fp16":
             self.quantize_fp16()
-        elif precision == "int8" and self.config.repair.layers:
+        elif precision == "int8" and self.searched:
             self.search()
         elif precision == "int8":
             self.quantize_int8()
@@ -298,7 +298,7 @@ class Pipeline:
         source, out, dataset = self.source("int8"), self.model("int8"), self.calibration
 
         def action() -> None:
-            calib.search(
+            report = calib.search(
                 source,
                 self.ranges,
                 dataset,
@@ -308,9 +308,11 @@ class Pipeline:
                 repair=dataset if repair.biases else None,
                 rest=rest,
             )
+            write_json(self.search_file, msgspec.to_builtins(report, enc_hook=str))
 
         settings = {"repair": repair, "budget": budget, "rest": rest, "data": dataset.fingerprint}
-        self._step("search", settings, [source, self.ranges], [out, out.with_suffix(".layers.toml")], action)
+        outputs = [out, out.with_suffix(".layers.toml"), self.search_file]
+        self._step("search", settings, [source, self.ranges], outputs, action)
 
     def correct_bias(self) -> None:
         """The INT8 model with its layers right on average."""
@@ -440,6 +442,16 @@ class Pipeline:
     def tuned(self) -> Path:
         """The FP32 model with weights that were learned."""
         return self.out / "model_tuned.onnx"
+
+    @property
+    def searched(self) -> bool:
+        """Whether the INT8 model is one that a search found."""
+        return "int8" in self.config.precisions and self.config.repair.layers
+
+    @property
+    def search_file(self) -> Path:
+        """All that a search for the INT8 model measured."""
+        return self.out / "search.json"
 
     @property
     def latency_file(self) -> Path:

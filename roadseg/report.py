@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from roadseg.calib import Point, frontier, worst_parts
 from roadseg.runtime import Latency, ModelSpec, require, write_atomically
 
 from .embed import DIFFERENT, embed_differences, embed_frame, embed_labels, embed_video
@@ -88,6 +89,24 @@ class Picture:
 
 
 @dataclasses.dataclass(frozen=True)
+class Search:
+    """How the INT8 model was found."""
+
+    frames: int
+    """That its layers were chosen on."""
+    budget: float
+    """Percentage points it may lose on them."""
+    gpu: str
+    """What times are estimated for."""
+    points: tuple[Point, ...]
+    """All models that were measured, at least one."""
+    chosen: Point
+    """The one that was taken."""
+    parts: dict[str, float]
+    """Percentage points that parts of the network lose alone in INT8; empty where nobody asked."""
+
+
+@dataclasses.dataclass(frozen=True)
 class ReportData:
     """All that the page shows."""
 
@@ -108,6 +127,8 @@ class ReportData:
     """Fields of runtime.video.RunReport."""
     commands: tuple[str, ...] = ()
     """How to repeat it."""
+    search: Search | None = None
+    """None where INT8 is what its ranges made it."""
 
 
 def write_report(data: ReportData, out: Path) -> None:
@@ -155,6 +176,7 @@ def page(data: ReportData) -> dict[str, Any]:
         "candidates": candidates,
         "verdicts": [judge(stage, reference) for stage in candidates],
         "class_rows": class_rows(data.spec, reference, candidates),
+        "trade": trade(data.search) if data.search else None,
         "views": [view(picture, data.spec) for picture in data.pictures],
         "latency_scale": Scale.over(sample for row in data.latencies for sample in row.samples_ms),
         "shared_conditions": shared_conditions(data.latencies),
@@ -182,6 +204,18 @@ class Scale:
     def at(self, value: float) -> str:
         """Where `value` lies, as a CSS length."""
         return f"{100 * (value - self.low) / (self.high - self.low):.2f}%"
+
+    @staticmethod
+    def around(values: Iterable[float]) -> Scale:
+        """From a little below the lowest value to a little beyond the highest."""
+        known = list(values)
+        low, high = min(known), max(known)
+        margin = 0.06 * (high - low or 1)
+        return Scale(low - margin, high + margin)
+
+    def from_top(self, value: float) -> str:
+        """Where `value` lies if the scale stands upright, as a CSS length."""
+        return f"{100 - 100 * (value - self.low) / (self.high - self.low):.2f}%"
 
     def between(self, first: float, second: float) -> str:
         """How far apart two values lie, as a CSS length."""
@@ -227,6 +261,34 @@ def worst_class(stage: Stage, reference: Stage) -> str | None:
     """The class that lost most; None if none lost anything."""
     losses = {name: change for name, change in changes(stage, reference).items() if change < 0}
     return min(losses, key=losses.__getitem__, default=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trade:
+    """What INT8 loses against the time it takes."""
+
+    search: Search
+    frontier: tuple[Point, ...]
+    """The points that no other beats, the fastest first."""
+    shown: tuple[Point, ...]
+    """These, and the one that was taken."""
+    times: Scale
+    losses: Scale
+    worst: dict[str, float]
+    """The parts of the network that lose most, the worst first."""
+
+
+def trade(search: Search) -> Trade:
+    """Choose what to show of a search."""
+    best = tuple(frontier(search.points))
+    return Trade(
+        search,
+        best,
+        tuple(sorted({*best, search.chosen}, key=lambda point: (point.estimated_ms, point.kept))),
+        Scale.around(point.estimated_ms for point in search.points),
+        Scale.over([search.budget, *(point.drop for point in search.points)]),
+        worst_parts(search.parts),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

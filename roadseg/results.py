@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from roadseg.calib import Point
 from roadseg.runtime import Dataset, Segmenter, read_manifest
 from roadseg.runtime.onnxfile import PROVENANCE_KEY, load_onnx, metadata
 from roadseg.runtime.plan import PlanDetails
 
-from .report import EngineRow, LatencyRow, Picture, ReportData, Stage
+from .report import EngineRow, LatencyRow, Picture, ReportData, Search, Stage
 from .steps import read_json
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ def collect(pipeline: Pipeline, plans: list[Path]) -> ReportData:
             Stage(REFERENCE, reference["miou"], reference["per_class_iou"]),
             *(stage(precision, verdict) for precision, verdict in verdicts.items()),
         ),
+        search=search(pipeline.search_file) if pipeline.searched else None,
         engines=tuple(engine_row(plan) for plan in plans),
         latencies=latencies(pipeline.latency_file) if pipeline.config.latency_frames else (),
         pictures=pictures(pipeline, verdicts),
@@ -59,6 +62,19 @@ def stage(precision: str, verdict: dict[str, Any]) -> Stage:
         verdict["budget"],
         verdict["within_budget"],
     )
+
+
+def search(path: Path) -> Search:
+    """How INT8 was found, from what `SearchReport` says."""
+    found = read_json(path)
+    points, chosen = tuple(map(point, found["points"])), point(found["chosen"])
+    return Search(found["frames"], found["budget"], found["verdict"]["gpu"], points, chosen, found["parts"])
+
+
+def point(fields: dict[str, Any]) -> Point:
+    """A model that a search measured; JSON has no NaN, which stands for no interval."""
+    low, high = (math.nan if end is None else end for end in fields["ci95"])
+    return Point(**{**fields, "ci95": (low, high)})
 
 
 def engine_row(plan: Path) -> EngineRow:

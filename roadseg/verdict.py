@@ -7,10 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
-from roadseg.calib import Point, Verdict, frontier
-
-WORST = 10
-"""Parts of a model that are shown."""
+from roadseg.calib import Point, Verdict, frontier, worst_parts
 
 
 def table(verdict: Verdict) -> Table:
@@ -60,6 +57,6 @@ def harm(parts: Mapping[str, float]) -> Table:
     shown = Table(box=None, header_style="bold", title=title, title_justify="left")
     for heading in ("part", "lost"):
         shown.add_column(heading, overflow="fold")
-    for name in sorted(parts, key=parts.__getitem__, reverse=True)[:WORST]:
-        shown.add_row(name, f"{parts[name]:.3f}")
+    for name, lost in worst_parts(parts).items():
+        shown.add_row(name, f"{lost:.3f}")
     return shown

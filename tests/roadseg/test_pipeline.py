@@ -115,11 +115,10 @@ def test_int8_can_be_made_of_weights_that_were_learned_for_it(roadseg, here):
 
 def test_int8_can_keep_to_its_budget_by_layers_that_stay_float(roadseg, here):
     searched = CONFIG + "\n[repair]\nbiases = true\nbias_count = 2\nlayers = true\nlayers_count = 2\n"
-    (here / "road.toml").write_text(
-        searched.replace("[network]", 'precisions = ["int8"]\nreport = false\n[network]')
-    )
+    (here / "road.toml").write_text(searched.replace("[network]", 'precisions = ["int8"]\n[network]'))
     done = roadseg("pipeline", "road.toml", "--json")
     assert done.code == 0, done.err
+    assert "INT8, accuracy against time" in (here / "out" / "report.html").read_text()
     # A budget of 100 asks for nothing: neither float layers nor corrected biases.
     assert read_settings(here / "out" / "model_int8.layers.toml", Layers).kept == ()
     told = roadseg("inspect", here / "out" / "model_int8.onnx", "--json").json["provenance"]

@@ -6,17 +6,20 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from roadseg.calib import Point
 from roadseg.report import (
     EngineRow,
     LatencyRow,
     Picture,
     ReportData,
     Scale,
+    Search,
     Stage,
     dots,
     judge,
     render,
     shared_conditions,
+    trade,
     worst_class,
     write_report,
 )
@@ -34,6 +37,12 @@ INT8 = Stage(
     budget=2.0,
     within_budget=True,
 )
+POINTS = (
+    Point("m.ranges", 0, "none", 1.0, 0.5, (0.4, 0.6), 2.0),
+    Point("m.ranges", 4, "none", 0.9, 0.3, (0.2, 0.4), 2.5),
+    Point("m.ranges", 2, "biases", 0.95, 0.1, (float("nan"),) * 2, 2.25),
+)
+SEARCH = Search(50, 0.25, "T4", POINTS, POINTS[2], {"/stem/Conv": 0.1, "/body/": 0.4})
 BEYOND = dataclasses.replace(INT8, budget=1.0, within_budget=False)
 VOID = {"area", "base", "br", "hr", "img", "input", "link", "meta", "circle", "image", "line", "rect", "use"}
 """Elements that the page leaves without an end tag, or ends at once (SVG)."""
@@ -104,6 +113,7 @@ def data(tmp_path):
         video,
         {"frames": 88, "dropped": 0, "fps": 20.5, "p50_ms": 14.0, "p90_ms": 15.0, "p99_ms": 16.0},
         ("make demo", "roadseg parity a b"),
+        SEARCH,
     )
 
 
@@ -185,6 +195,40 @@ def test_a_scale_starts_at_zero_unless_a_value_is_lower():
     assert Scale.over([0.0]).at(0) == "0.00%"
 
 
+def test_a_search_shows_what_nothing_beats_and_where_int8_does_harm(data):
+    page = Reader(render(data))
+    assert page.rows_of("0") == [["none", "m.ranges", "100.00 %", "0.500", "2.000"]]
+    assert page.rows_of("2") == [["biases", "m.ranges", "95.00 %", "0.100", "2.250"]]
+    assert page.rows_of("4") == []
+    assert [row for row in page.rows if row[0] in SEARCH.parts] == [["/body/", "0.400"], ["/stem/Conv", "0.100"]]
+    assert "measured on 50 calibration frames" in page.text
+    dots = ("chosen", "best", "beaten")
+    assert [value for name, value in page.attributes if value in dots] == ["chosen", "best", "beaten", "best"]
+
+
+def test_a_search_is_drawn_with_good_models_low_and_fast_ones_left():
+    shown = trade(dataclasses.replace(SEARCH, budget=0.5))
+    # From 0 to 0.5 and 6 % more upwards, from 2 to 2.5 and 6 % more on either side.
+    assert [shown.losses.from_top(loss) for loss in (0, 0.1, 0.5)] == ["100.00%", "81.13%", "5.66%"]
+    assert [shown.times.at(point.estimated_ms) for point in POINTS] == ["5.36%", "94.64%", "50.00%"]
+
+
+def test_the_model_that_was_taken_is_shown_though_another_beats_it():
+    shown = trade(dataclasses.replace(SEARCH, chosen=POINTS[1]))
+    assert [point.kept for point in shown.shown] == [0, 2, 4]
+    assert [point.kept for point in shown.frontier] == [0, 2]
+
+
+def test_a_search_that_tried_no_part_alone_has_no_table_of_them(data):
+    html = render(
+        dataclasses.replace(
+            data, search=dataclasses.replace(SEARCH, points=POINTS[:1], chosen=POINTS[0], parts={})
+        )
+    )
+    assert "Where it is lost" not in html
+    assert Reader(html).rows_of("0")
+
+
 def test_the_page_shows_engines_video_origin_and_how_to_repeat_it(data):
     page = Reader(render(data))
     assert page.rows_of("int8.plan") == [["int8", "8.6", "rtx", "1.7.1", "1.50 MB"]]
@@ -213,6 +257,7 @@ def test_text_from_outside_is_escaped(data):
             latencies=(LatencyRow(evil, (1.0,), {evil: evil}),),
             pictures=(dataclasses.replace(picture, title=evil),),
             commands=(evil,),
+            search=dataclasses.replace(SEARCH, gpu=evil, parts={evil: 1.0}),
         )
     )
     assert "<script" not in html
@@ -234,7 +279,7 @@ def test_every_picture_is_described_and_every_table_has_headers(data):
     drawings = re.findall(r"<svg[^>]*>", html)
     assert all('aria-label="' in tag or 'aria-hidden="true"' in tag for tag in drawings)
     assert 'aria-label="ONNX INT8&#39;s labels of first"' in html
-    assert html.count("<thead>") == html.count("<table") == 4
+    assert html.count("<thead>") == html.count("<table") == 6
     assert "<th>" not in html  # each says whether it heads a row or a column
 
 
