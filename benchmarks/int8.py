@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
+import fnmatch
 import json
 import subprocess
 import sys
@@ -366,12 +367,12 @@ def study_network(
 
 
 def wanted_rows(only: list[str] | None, modelopt: bool) -> dict[str, Maker]:
-    """The rows whose names begin with any of `only`, all without; ModelOpt's only where it can be run."""
-    begin = tuple(only) if only else ""
+    """The rows with names like any of `only`, all without; ModelOpt's only where it can be run."""
     return {
         name: maker
         for name, maker in ROWS.items()
-        if name.startswith(begin) and (modelopt or not name.startswith("ModelOpt"))
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in only or ["*"])
+        and (modelopt or not name.startswith("ModelOpt"))
     }
 
 
@@ -494,7 +495,7 @@ def main() -> None:
     parser.add_argument("--size", default="360x480", help="Rows and columns, that the network takes.")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write, or to go on with.")
     parser.add_argument("--peers-python", type=Path, help="Interpreter of an environment with ModelOpt.")
-    parser.add_argument("--only", nargs="+", help="Rows whose names begin so.")
+    parser.add_argument("--only", nargs="+", help="Names of rows; * stands for any text.")
     arguments = parser.parse_args()
     study = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"networks": []}
 

@@ -171,7 +171,8 @@ def test_a_network_with_other_conditions_begins_anew_in_its_place():
 
 
 def test_rows_are_asked_for_by_how_their_names_begin():
-    assert list(wanted_rows(["FP16", "ORT, per channel, s"], modelopt=False)) == [
+    assert list(wanted_rows(["FP32"], modelopt=False)) == ["FP32"]
+    assert list(wanted_rows(["FP16", "ORT, per channel, s*"], modelopt=False)) == [
         "FP16",
         "ORT, per channel, symmetric, float biases",
     ]
