@@ -68,6 +68,7 @@ class Plugins(str, enum.Enum):
 
 
 Exported = Annotated[Path, typer.Argument(help="FP32 ONNX model, as `roadseg export` writes it.")]
+Original = Annotated[Path, typer.Argument(help="The FP32 model that the INT8 one was made from.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Data = Annotated[str, typer.Option(help="kind:path with kind cityscapes, camvid, folder, scenes or video.")]
 Split = Annotated[str, typer.Option(help="Split of the data set.")]
@@ -407,7 +408,7 @@ def quantize(
 
 @app.command()
 def round_weights(
-    model: Annotated[Path, typer.Argument(help="The FP32 model that the INT8 one was made from.")],
+    model: Original,
     quantized: Annotated[Path, typer.Argument(help="The INT8 model, its biases not corrected yet.")],
     data: Data,
     out: Out,
@@ -479,7 +480,7 @@ def finetune(
 
 @app.command()
 def correct_bias(
-    model: Annotated[Path, typer.Argument(help="The FP32 model that the INT8 one was made from.")],
+    model: Original,
     quantized: Annotated[Path, typer.Argument(help="The INT8 model.")],
     data: Data,
     out: Out,
