@@ -170,7 +170,7 @@ def test_a_network_with_other_conditions_begins_anew_in_its_place():
     assert study["networks"] == [anew, second]
 
 
-def test_rows_are_asked_for_by_how_their_names_begin():
+def test_rows_are_asked_for_by_patterns_of_their_names():
     assert list(wanted_rows(["FP32"], modelopt=False)) == ["FP32"]
     assert list(wanted_rows(["FP16", "ORT, per channel, s*"], modelopt=False)) == [
         "FP16",
