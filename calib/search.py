@@ -100,10 +100,10 @@ def search(
     Of several files of ranges the one is taken that loses least with everything in INT8. If that is too much, the
     model is repaired, where there are frames to do it on: the weights of the first layers are rounded anew, then
     biases corrected; what does not help is not done from then on. If it still is too much, modules are tried alone
-    in INT8, and their layers where a module loses more than its share of the budget. Layers go back to float in
-    the order of what they lose for the time that they save, as few of them as the budget asks for. What was tried
-    alone is kept in a file beside `out`, so that an interrupted search goes on. The frames stay in memory, because
-    every trial reads them.
+    in INT8, and what those consist of that lose most. Layers go back to float in the order of what they lose for
+    the time that they save, as few of them as the budget asks for, and those return to INT8 that the last of them
+    made needless. What was tried alone is kept in a file beside `out`, so that an interrupted search goes on. The
+    frames stay in memory, because every trial reads them.
 
     Args:
         model: float32, as `export` writes it.
@@ -154,9 +154,10 @@ def search(
             f"no INT8 model of {model} loses at most {budget:g} points with these ranges: even "
             f"{worst} alone loses {alone.layers[worst]:.2f}. Calibrate by another method, or use FP16."
         )
-    kept = {layer: alone.layers[layer] for layer in search.ranked[:chosen]}
+    needed, point = search.trim(chosen)
+    kept = {layer: alone.layers[layer] for layer in needed}
     layers = out.with_suffix(".layers.toml")
-    trial.write(out, best, kept, search.points[chosen].repaired)
+    trial.write(out, best, kept, point.repaired)
     write_atomically(layers, layers_text(kept).encode())
     others = [whole[file] for file in files if file != best]
     return SearchReport(
@@ -167,7 +168,7 @@ def search(
         frames=len(samples),
         float_miou=trial.float_miou,
         budget=budget,
-        chosen=search.points[chosen],
+        chosen=point,
         points=(*others, *search.tried),
         parts=alone.parts,
         kept=kept,
@@ -195,13 +196,32 @@ class Search:
             self.points[count] = self._best(count)
         return self.points[count].drop <= self.budget
 
+    def trim(self, count: int) -> tuple[list[str], Point]:
+        """Of the first `count` layers, which are enough, those that have to stay float, and the model with them.
+
+        The last one made them enough, and may do so without many of those before it: a large layer that does harm
+        comes behind small ones that do little.
+        """
+        if count < 2:
+            return self.ranked[:count], self.points[count]
+        *others, last = self.ranked[:count]
+        found = {len(others): self.points[count]}
+
+        def enough(number: int) -> bool:
+            found[number] = self._measure([*others[:number], last], self.points[count].repaired)
+            return found[number].drop <= self.budget
+
+        number = fewest(len(others), enough)
+        return [*others[:number], last], found[number]
+
     def _best(self, count: int) -> Point:
         """The model with so many layers in float that loses least; it is repaired only if it loses too much."""
-        best = self._measure(count, "none") if count else self.tried[0]
+        kept = self.ranked[:count]
+        best = self._measure(kept, "none") if count else self.tried[0]
         for repair in self._repairs(count):
             if best.drop <= self.budget:
                 break
-            best = min(best, self._measure(count, repair), key=lambda point: point.drop)
+            best = min(best, self._measure(kept, repair), key=lambda point: point.drop)
         return best
 
     def _repairs(self, count: int) -> Sequence[Repair]:
@@ -210,8 +230,8 @@ class Search:
             return ()
         return REPAIRS[1:] if count == 0 else tuple({self.points[0].repaired} - {"none"})
 
-    def _measure(self, count: int, repaired: Repair) -> Point:
-        point = self.trial.measure(self.ranges, self.ranked[:count], repaired)
+    def _measure(self, kept: Sequence[str], repaired: Repair) -> Point:
+        point = self.trial.measure(self.ranges, kept, repaired)
         self.tried.append(point)
         return point
 

@@ -70,10 +70,7 @@ class Known:
 def try_parts(
     whole: Part, measure: Callable[[Collection[str]], float], budget: float, memory: Path, key: str
 ) -> Sensitivity:
-    """Try the parts of a model alone in INT8, and what they consist of where that costs more than their share.
-
-    A part's share of the budget is that of its layers among all. If losses add up, all parts that keep to theirs
-    lose no more than the budget together, so none of their layers has to be told from the others.
+    """Try the parts of a model alone in INT8, and what they consist of where it may matter; see `worst_first`.
 
     Args:
         whole: all layers; it is not tried itself.
@@ -83,28 +80,40 @@ def try_parts(
         key: hash of what the figures depend on; what the file has under another one does not count.
     """
     known = recall(memory, key)
-    tried: dict[str, float] = {}
 
     def loss(part: Part) -> float:
         if part.name not in known:
             known[part.name] = measure(part.layers)
             write_atomically(memory, msgspec.json.encode(Known(key, known)))
-        tried[part.name] = known[part.name]
-        return tried[part.name]
+        return known[part.name]
 
-    share = budget / len(whole.layers)
-    found = (pair for part in whole.parts or (whole,) for pair in settle(part, loss, share))
-    return Sensitivity(tried, dict(track(found, "try parts of the model alone", len(whole.layers))))
+    tried = dict(track(worst_first(whole, loss, budget), "try parts of the model alone"))
+    left = {part: lost for part, lost in tried.items() if not any(inner in tried for inner in part.parts)}
+    return Sensitivity(
+        {part.name: lost for part, lost in tried.items()},
+        {layer: lost / len(part.layers) for part, lost in left.items() for layer in part.layers},
+    )
 
 
-def settle(part: Part, loss: Callable[[Part], float], share: float) -> Iterator[tuple[str, float]]:
-    """Each layer with what it loses; the part is taken apart if its layers lose more than `share` on average."""
-    mean = loss(part) / len(part.layers)
-    if not part.parts or mean <= share:
-        yield from ((layer, mean) for layer in part.layers)
-    else:
-        for inner in part.parts:
-            yield from settle(inner, loss, share)
+def worst_first(whole: Part, loss: Callable[[Part], float], budget: float) -> Iterator[tuple[Part, float]]:
+    """Parts of a model with what they lose: all at first, then always those of the module that loses most.
+
+    It ends when the modules that were not taken apart lose no more than the budget together: none of their layers
+    has to be told from the others then, if losses add up.
+    """
+    fresh: Sequence[Part] = whole.parts or (whole,)
+    modules: dict[Part, float] = {}
+    while fresh:
+        for part in fresh:
+            lost = loss(part)
+            if part.parts and lost > 0:
+                modules[part] = lost
+            yield part, lost
+        fresh = ()
+        if sum(modules.values()) > budget:
+            worst = max(modules, key=modules.__getitem__)
+            del modules[worst]
+            fresh = worst.parts
 
 
 def worst_parts(parts: Mapping[str, float], count: int = 10) -> dict[str, float]:

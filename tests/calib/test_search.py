@@ -277,6 +277,40 @@ def test_behind_the_first_time_a_model_is_repaired_only_as_helped_most_then(gain
     assert len(found.tried) == tried
 
 
+def test_layers_that_a_later_one_makes_needless_return_to_int8():
+    losses = {"a": 0.25, "b": 0.125, "c": 0.0625, "large": 2.0, "e": 0.0}
+
+    class Losing:
+        repair = None
+
+        def measure(self, ranges, kept, repaired="none"):
+            return point(1, sum(losses.values()) - sum(losses[layer] for layer in kept), len(kept), repaired)
+
+    found = Search(Losing(), None, 0.3, Losing().measure(None, ()))
+    found.ranked = list(losses)
+    count = fewest(5, found.enough)
+    assert found.ranked[:count] == ["a", "b", "c", "large"]
+    kept, chosen = found.trim(count)
+    assert kept == ["a", "large"]
+    assert (chosen.kept, chosen.drop) == (2, 0.1875)
+    assert chosen in found.tried
+
+
+def test_where_one_layer_is_enough_there_is_nothing_to_trim():
+    class Losing:
+        repair = None
+
+        def measure(self, ranges, kept, repaired="none"):
+            return point(1, 1 - len(kept), len(kept))
+
+    found = Search(Losing(), None, 0.3, point(1, 1))
+    found.ranked = ["a", "b"]
+    assert fewest(2, found.enough) == 1
+    tried = len(found.tried)
+    assert found.trim(1) == (["a"], found.points[1])
+    assert len(found.tried) == tried
+
+
 def test_the_first_layers_weights_are_rounded_anew_before_biases_are_corrected(graph, save, frames, tmp_path):
     # Of what the first layer adds up 10.4 steps become 10 wherever they stand, so that maps are 4 % too small;
     # rounded anew, some become 11.
