@@ -140,9 +140,18 @@ def searched_on_val(model: Path, context: Context) -> Path:
     return search(model, context, context.val, BUDGET_ON_VAL)
 
 
-def search(model: Path, context: Context, samples: Sequence[Sample], budget: float) -> Path:
-    """What a search finds with the ranges of all methods to choose from, and biases to correct."""
-    files = [ranges(model, method, context) for method in METHODS]
+def searched_by_tensor(model: Path, context: Context) -> Path:
+    """The same with the ranges that `roadseg choose-ranges` takes for each tensor from those of all methods."""
+    out = context.folder / "chosen.ranges"
+    calib.choose_ranges(model, all_ranges(model, context), context.train, out=out)
+    return search(model, context, context.val, BUDGET_ON_VAL, [out])
+
+
+def search(
+    model: Path, context: Context, samples: Sequence[Sample], budget: float, files: Sequence[Path] = ()
+) -> Path:
+    """What a search finds with these ranges, or those of all methods, to choose from, and repairs to make."""
+    files = files or all_ranges(model, context)
     out = context.folder / "searched.onnx"
     return calib.search(model, files, samples, budget=budget, out=out, repair=context.train).path
 
@@ -200,6 +209,7 @@ ROWS: dict[str, Maker] = {
     "INT8, equalised, minmax, biases corrected": repaired,
     "INT8, searched": searched,
     "INT8, searched on val": searched_on_val,
+    "INT8, ranges by tensor, searched on val": searched_by_tensor,
     f"INT8, fine-tuned with labels of the {IMAGES} frames": tuned_int8(TUNED_ALIKE),
     "FP32, fine-tuned with labels": tuned(TUNED),
     "INT8, fine-tuned with labels": tuned_int8(TUNED),
@@ -236,6 +246,11 @@ def ranges(model: Path, method: Method, context: Context) -> Path:
     if not outs[method].exists():
         calib.calibrate_each(model, context.train, outs, count=IMAGES)
     return outs[method]
+
+
+def all_ranges(model: Path, context: Context) -> list[Path]:
+    """Of a model, a file by every method."""
+    return [ranges(model, method, context) for method in METHODS]
 
 
 def calibration_inputs(model: Path, context: Context) -> Path:
