@@ -140,18 +140,14 @@ def searched_on_val(model: Path, context: Context) -> Path:
     return search(model, context, context.val, BUDGET_ON_VAL)
 
 
-def searched_by_tensor(model: Path, context: Context) -> Path:
-    """The same with the ranges that `roadseg choose-ranges` takes for each tensor from those of all methods."""
-    out = context.folder / "chosen.ranges"
-    calib.choose_ranges(model, all_ranges(model, context), context.train, out=out)
-    return search(model, context, context.val, BUDGET_ON_VAL, [out])
+def equalised_and_searched(model: Path, context: Context) -> Path:
+    """The same of the equalised model, with ranges of its own."""
+    return searched_on_val(equalised(model, context), context)
 
 
-def search(
-    model: Path, context: Context, samples: Sequence[Sample], budget: float, files: Sequence[Path] = ()
-) -> Path:
-    """What a search finds with these ranges, or those of all methods, to choose from, and repairs to make."""
-    files = files or all_ranges(model, context)
+def search(model: Path, context: Context, samples: Sequence[Sample], budget: float) -> Path:
+    """What a search finds with the ranges of all methods to choose from, and repairs to make."""
+    files = [ranges(model, method, context) for method in METHODS]
     out = context.folder / "searched.onnx"
     return calib.search(model, files, samples, budget=budget, out=out, repair=context.train).path
 
@@ -209,7 +205,7 @@ ROWS: dict[str, Maker] = {
     "INT8, equalised, minmax, biases corrected": repaired,
     "INT8, searched": searched,
     "INT8, searched on val": searched_on_val,
-    "INT8, ranges by tensor, searched on val": searched_by_tensor,
+    "INT8, equalised, searched on val": equalised_and_searched,
     f"INT8, fine-tuned with labels of the {IMAGES} frames": tuned_int8(TUNED_ALIKE),
     "FP32, fine-tuned with labels": tuned(TUNED),
     "INT8, fine-tuned with labels": tuned_int8(TUNED),
@@ -225,8 +221,8 @@ ROWS: dict[str, Maker] = {
 SIDE_BY_SIDE = (
     "INT8, entropy",
     "INT8, searched on val",
+    "INT8, equalised, searched on val",
     f"INT8, fine-tuned with labels of the {IMAGES} frames",
-    "INT8, fine-tuned with labels",
     "ORT",
     "ORT, per channel, symmetric, float biases",
     "ModelOpt",
@@ -246,11 +242,6 @@ def ranges(model: Path, method: Method, context: Context) -> Path:
     if not outs[method].exists():
         calib.calibrate_each(model, context.train, outs, count=IMAGES)
     return outs[method]
-
-
-def all_ranges(model: Path, context: Context) -> list[Path]:
-    """Of a model, a file by every method."""
-    return [ranges(model, method, context) for method in METHODS]
 
 
 def calibration_inputs(model: Path, context: Context) -> Path:

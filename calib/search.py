@@ -152,7 +152,8 @@ def search(
         worst = search.ranked[-1]
         raise CalibrationError(
             f"no INT8 model of {model} loses at most {budget:g} points with these ranges: even "
-            f"{worst} alone loses {alone.layers[worst]:.2f}. Calibrate by another method, or use FP16."
+            f"{worst} alone loses {alone.layers[worst]:.2f}. Equalise the model, calibrate by another method, or "
+            "use FP16."
         )
     needed, point = search.trim(chosen)
     kept = {layer: alone.layers[layer] for layer in needed}
