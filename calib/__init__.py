@@ -25,6 +25,7 @@ from .correct_bias import correct_bias as correct_bias
 from .cost import estimate_ms as estimate_ms
 from .equalise import EqualiseReport as EqualiseReport
 from .equalise import equalise as equalise
+from .equalise import is_equalised as is_equalised
 from .gpus import GPUS as GPUS
 from .gpus import Gpu as Gpu
 from .gpus import find_gpu as find_gpu

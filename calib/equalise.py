@@ -28,7 +28,7 @@ import onnx
 from onnx import NodeProto, numpy_helper
 
 from roadseg.runtime import CalibrationError, Dataset, ModelSpec, sha256_file
-from roadseg.runtime.onnxfile import onnx_spec, save_onnx
+from roadseg.runtime.onnxfile import load_onnx, onnx_spec, save_onnx
 
 from .graph import Graph, array_of, attribute, check
 from .observe import Frame, Frames, observe
@@ -127,6 +127,11 @@ def equalise(
         channels=sum(int((by_channel != 1).sum()) for by_channel in scaled),
         largest_factor=max((float(1 / by_channel.min()) for by_channel in scaled), default=1.0),
     )
+
+
+def is_equalised(model: Path) -> bool:
+    """Whether `equalise` wrote a model; ArtifactError if it cannot be read."""
+    return UNEQUALISED in provenance(load_onnx(model))
 
 
 def seams(graph: Graph) -> tuple[Seam, ...]:

@@ -403,6 +403,12 @@ def quantize(
             console.print(harm(found.parts))
         console.print(curve(found.points, found.verdict.gpu))
         console.print(table(found.verdict))
+    if found.kept and not calib.is_equalised(model):
+        log.warning(
+            "layers in float: %d; fewer may do if the model is equalised before it is calibrated "
+            "(roadseg equalise)",
+            len(found.kept),
+        )
     found.raise_for_budget()
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
-from roadseg.calib import calibrate, equalise, quantize
+from roadseg.calib import calibrate, equalise, is_equalised, quantize
 from roadseg.calib.equalise import factors, importance, seams
 from roadseg.calib.graph import Graph
 from roadseg.runtime import CalibrationError, ModelSpec, sha256_file
@@ -183,6 +183,7 @@ def test_the_model_tells_what_it_was_and_old_ranges_are_refused(mobile, scenes, 
     }
     with pytest.raises(CalibrationError, match="ranges of another model"):
         quantize(tmp_path / "equal.onnx", "int8", ranges=tmp_path / "old.ranges", out=tmp_path / "x.onnx")
+    assert [is_equalised(path) for path in (mobile, tmp_path / "equal.onnx")] == [False, True]
     with pytest.raises(CalibrationError, match="is equalised already"):
         equalise(tmp_path / "equal.onnx", scenes(16, 16), out=tmp_path / "again.onnx")
 

@@ -86,6 +86,7 @@ def test_a_budget_ends_with_a_verdict(roadseg, made, stranger, tmp_path):
     assert "accuracy against time" in table
     assert re.search(r"0 (first weights |biases )?m\.ranges -?[0-9.]+", table)
     assert verdict["sentence"] in table
+    assert "is equalised before" not in table
     assert "a network hardly errs" not in table
 
 
@@ -99,8 +100,9 @@ def test_a_budget_that_int8_exceeds_tells_where_int8_does_harm(roadseg, made, st
     wanted = ["--budget", 2, "--data", f"folder:{stranger / 'data'}", "--out", tmp_path / "int8.onnx"]
     parts = roadseg(*quantize, *wanted, "--json").json["parts"]
     worst = max(parts, key=parts.__getitem__)
-    table = " ".join(roadseg(*quantize, *wanted).err.split())
-    assert f"part lost {worst} {parts[worst]:.3f} " in table
+    shown = " ".join(roadseg(*quantize, *wanted).err.split())
+    assert f"part lost {worst} {parts[worst]:.3f} " in shown
+    assert "fewer may do if the model is equalised" in shown
 
 
 def test_a_budget_on_frames_to_train_on_is_warned_of(roadseg, made, stranger, tmp_path):
