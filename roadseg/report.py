@@ -203,7 +203,7 @@ class Scale:
 
     def at(self, value: float) -> str:
         """Where `value` lies, as a CSS length."""
-        return f"{100 * (value - self.low) / (self.high - self.low):.2f}%"
+        return self.between(self.low, value)
 
     @staticmethod
     def around(values: Iterable[float]) -> Scale:
@@ -215,7 +215,7 @@ class Scale:
 
     def from_top(self, value: float) -> str:
         """Where `value` lies if the scale stands upright, as a CSS length."""
-        return f"{100 - 100 * (value - self.low) / (self.high - self.low):.2f}%"
+        return self.between(value, self.high)
 
     def between(self, first: float, second: float) -> str:
         """How far apart two values lie, as a CSS length."""

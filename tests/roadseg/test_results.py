@@ -1,9 +1,12 @@
 """What of a pipeline's folder is shown."""
 
 import dataclasses
+import math
 
-from roadseg.results import furthest
+from roadseg.calib import Point
+from roadseg.results import furthest, search
 from roadseg.runtime import Key
+from roadseg.steps import write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,3 +35,14 @@ def test_of_two_models_that_err_on_the_same_frame_the_last_is_told():
 
 def test_verdicts_of_earlier_versions_name_no_frame():
     assert furthest(Named(), {"int8": {"miou_drop": 0.1}}) == {}
+
+
+def test_a_search_without_labels_comes_back_from_its_file_without_intervals(tmp_path):
+    measured = Point("m.ranges", 2, "biases", 0.9, 0.25, (math.nan, math.nan), 1.5)
+    found = {"frames": 4, "budget": 0.5, "verdict": {"gpu": "T4"}, "parts": {"/stem/": 0.1}}
+    write_json(tmp_path / "search.json", {**found, "points": [measured], "chosen": measured})
+    back = search(tmp_path / "search.json")
+    assert back.points == (back.chosen,)
+    assert all(math.isnan(end) for end in back.chosen.ci95)
+    assert dataclasses.replace(back.chosen, ci95=(0, 0)) == dataclasses.replace(measured, ci95=(0, 0))
+    assert (back.frames, back.budget, back.gpu, back.parts) == (4, 0.5, "T4", {"/stem/": 0.1})
