@@ -59,12 +59,13 @@ from .verdict import Verdict as Verdict
 from .verdict import judge as judge
 
 if TYPE_CHECKING:
+    from .teacher import Views as Views
     from .tune import FinetuneReport as FinetuneReport
     from .tune import TunedDetails as TunedDetails
     from .tune import Tuning as Tuning
     from .tune import finetune as finetune
 
-HOMES = dict.fromkeys(("FinetuneReport", "TunedDetails", "Tuning", "finetune"), "tune")
+HOMES = {"Views": "teacher"} | dict.fromkeys(("FinetuneReport", "TunedDetails", "Tuning", "finetune"), "tune")
 """Module of each name that needs torch, so that everything else works without."""
 
 

@@ -1,8 +1,9 @@
 """Weights and scales of a model tuned so that it answers in INT8 as it does in float32.
 
 The float32 model is the teacher: on every frame its logits are what the model with rounded tensors is drawn to, so
-that no labels are needed, and the classes that the network confuses it goes on to confuse. Labels may count beside
-it: then the network learns on, with its tensors rounded.
+that no labels are needed, and the classes that the network confuses it goes on to confuse. It may look at a frame
+several times, and answers better then, see `Views`; or labels may count beside it. Then the network learns on,
+with its tensors rounded.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ from .ranges import batch_of, feed
 from .source import load_float_model
 from .state import state_path
 from .survey import survey
+from .teacher import ONCE, Teacher, Views, turned
 from .torchgraph import TorchGraph, logits_of
 
 log = logging.getLogger(__name__)
@@ -77,6 +79,8 @@ class Tuning:
     """Of the order of the frames, and of which are mirrored."""
     label_weight: float = 0
     """By how much labels count beside the float32 model's logits."""
+    views: Views = ONCE
+    """What the float32 model answers about a frame from."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +124,8 @@ def finetune(
     rate: float = 3e-3,
     seed: int = 0,
     label_weight: float = 0,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
     force: bool = False,
 ) -> FinetuneReport:
     """Write a float32 model with tuned weights, and its ranges beside it, for `quantize`.
@@ -139,6 +145,9 @@ def finetune(
         seed: of the choice of images and their order.
         label_weight: by how much the data set's labels count beside the float32 model's answers; 0 leaves them
             alone. With them the model gets better or worse than it was, not only nearer to it.
+        scales: of the frame, from 1, over which the float32 model's answer is the mean. With more than one, too,
+            the model changes from what it was.
+        flip: whether it is the mean over each of them mirrored, too.
         force: allow a split that accuracy is measured on.
 
     Raises:
@@ -146,9 +155,9 @@ def finetune(
         CalibrationError: if the images may not be used or too many of them are copies, the ranges are of another
             model, the model has operators that are not known here or no logits, or a logit is not finite.
         DataError: if an image cannot be read, or labels that are to count are missing or of other classes.
-        UsageError: if a number is not positive, or `out` would replace `model` or `ranges`.
+        UsageError: if a number is not positive, a scale is below 1, or `out` would replace `model` or `ranges`.
     """
-    tuning = Tuning(epochs, batch, rate, seed, label_weight)
+    tuning = Tuning(epochs, batch, rate, seed, label_weight, Views(tuple(map(float, scales)), flip))
     refuse_senseless(tuning)
     refuse_overwriting((model, ranges), (out, ranges_path(out)))
     chosen = choose(dataset, count, seed, force)
@@ -206,7 +215,7 @@ class Tuner:
         logits = logits_of(network)
         self.spec = spec
         self.network_batch = batch_of(network)
-        self.teacher = TorchGraph(network, [logits]).requires_grad_(False)
+        self.teacher = Teacher(TorchGraph(network, [logits]), spec, self.network_batch, tuning.views)
         self.student = TorchGraph(network, [logits])
         self.rounding = rounding
         self.tuning = tuning
@@ -256,8 +265,7 @@ class Tuner:
         sample = dataset[index]
         frame = turned(fit(sample.frame, self.spec), mirrored)
         fed = torch.from_numpy(feed(frame, self.spec, self.network_batch))
-        with torch.no_grad():
-            (wanted,) = self.teacher(fed)
+        wanted = self.teacher.answer(index, sample.frame, mirrored)
         (found,) = self.student(fed, self.rounding)
         loss = divergence(wanted, found)
         if self.tuning.label_weight:
@@ -319,11 +327,6 @@ def labels_of(sample: Sample, spec: ModelSpec) -> npt.NDArray[np.uint8]:
     return sample.labels
 
 
-def turned(pixels: npt.NDArray[np.uint8], mirrored: bool) -> npt.NDArray[np.uint8]:
-    """A frame or its labels, mirrored from left to right if asked to."""
-    return np.ascontiguousarray(pixels[:, ::-1]) if mirrored else pixels
-
-
 def parameter_groups(student: TorchGraph, rounding: Int8Rounding, rate: float) -> list[dict[str, object]]:
     """What is tuned, each tensor at a rate in proportion to its size; one that is all zeros stays.
 
@@ -373,6 +376,7 @@ def refuse_senseless(tuning: Tuning) -> None:
         )
     if not 0 <= tuning.label_weight < math.inf:
         raise UsageError(f"labels count with a weight of 0 or more, got {tuning.label_weight:g}.")
+    tuning.views.refuse_senseless()
 
 
 def refuse_overwriting(sources: Sequence[Path], written: Sequence[Path]) -> None:

@@ -460,6 +460,10 @@ def finetune(
     label_weight: Annotated[
         float, typer.Option(help="By how much labels count beside the FP32 model's answers; 0: not at all.")
     ] = 0,
+    scales: Annotated[
+        str, typer.Option(help="The FP32 model answers with the mean over these, from 1, e.g. 1,1.5.")
+    ] = "1",
+    flip: Annotated[bool, typer.Option(help="And over the mirrored frame.")] = False,
     seed: Seed = 0,
     force: Force = False,
     json: Json = False,
@@ -467,6 +471,7 @@ def finetune(
     """Tune a model's weights and ranges until its INT8 form answers as it does; quantize what comes out."""
     from roadseg import calib
     from roadseg.train import open_data
+    from roadseg.train.multiscale import parse_scales
 
     report = calib.finetune(
         model,
@@ -479,6 +484,8 @@ def finetune(
         rate=rate,
         seed=seed,
         label_weight=label_weight,
+        scales=parse_scales(scales),
+        flip=flip,
         force=force,
     )
     emit(report, json)

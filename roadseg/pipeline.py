@@ -106,6 +106,8 @@ class FinetuneConfig:
     batch: int = 4
     rate: float = 3e-3
     label_weight: float = 0
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

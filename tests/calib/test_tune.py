@@ -16,6 +16,7 @@ from roadseg.calib.quantize import ranges_of  # noqa: E402
 from roadseg.calib.ranges import feed  # noqa: E402
 from roadseg.calib.source import load_float_model  # noqa: E402
 from roadseg.calib.state import state_path  # noqa: E402
+from roadseg.calib.teacher import Teacher, Views  # noqa: E402
 from roadseg.calib.torchgraph import TorchGraph, logits_of  # noqa: E402
 from roadseg.calib.tune import Tuner, cross_entropy, divergence  # noqa: E402
 from roadseg.runtime import (  # noqa: E402
@@ -247,6 +248,26 @@ def test_with_labels_the_int8_model_learns_what_the_float_model_did_not_know(mob
     assert max(before, without) <= 0.7
     assert taught.losses[-1] < taught.losses[0]
     assert read_manifest(taught.ranges, "ranges").details_as(TunedDetails).tuning.label_weight == 10
+
+
+def test_with_several_views_it_is_their_mean_that_is_learned(mobile, ranges, scenes, tmp_path):
+    seen, unseen = scenes(16, 16, groups=(8,)), scenes(16, 16, groups=(14,)).frames[8:]
+    network = load_float_model(mobile)
+    teacher = Teacher(
+        TorchGraph(network, [logits_of(network)]), onnx_spec(network, mobile), 1, Views((1.0, 2.0), flip=True)
+    )
+    wanted = torch.cat([teacher.answer(i, frame, mirrored=False) for i, frame in enumerate(unseen)])
+
+    def far(**views):
+        settings = {"out": tmp_path / "out.onnx", "epochs": 20, "batch": 2, "rate": 2e-2}
+        report = finetune(mobile, ranges, seen, **settings, **views)
+        return divergence(wanted, rounded_logits(report.path, report.ranges, unseen)).item()
+
+    assert far(scales=(1, 2), flip=True) < far() / 2
+    details = read_manifest(tmp_path / "out.ranges", "ranges").details_as(TunedDetails)
+    assert details.tuning.views == Views()
+    with pytest.raises(UsageError, match="scales are numbers from 1"):
+        finetune(mobile, ranges, seen, out=tmp_path / "no.onnx", scales=(0.5,))
 
 
 def test_the_cross_entropy_is_the_mean_over_labelled_pixels_of_enlarged_logits():

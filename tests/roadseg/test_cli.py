@@ -177,6 +177,7 @@ def test_a_tuned_model_is_quantised_like_any_other(roadseg, made, stranger, tmp_
     refused(roadseg(*quantize, made / "m.ranges", "--out", tmp_path / "no.onnx"), 1, "ranges of another model")
     refused(roadseg(*command, "--rate", 2, "--out", tmp_path / "no.onnx"), 2, "a rate between 0 and 1")
     refused(roadseg(*command, "--out", made / "m.onnx"), 2, "would be replaced by what is written")
+    refused(roadseg(*command, "--scales", "1,0.5", "--out", tmp_path / "no.onnx"), 2, "scales are numbers from 1")
     refused(roadseg(*command, "--label-weight", -1, "--out", tmp_path / "no.onnx"), 2, "a weight of 0 or more")
     video = ["finetune", made / "m.onnx", "--ranges", made / "m.ranges", "--data", "scenes:count=4"]
     wanted = [*video, "--label-weight", 1, "--out", tmp_path / "no.onnx"]

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from roadseg.calib import Layers
+from roadseg.calib import Layers, TunedDetails, Tuning, Views
 from roadseg.runtime import read_manifest, sha256_file
 from roadseg.runtime.settings import read_settings
 
@@ -101,6 +101,7 @@ def test_int8_can_be_repaired(roadseg, here):
 
 def test_int8_can_be_made_of_weights_that_were_learned_for_it(roadseg, here):
     tuned = CONFIG + "\n[repair]\nequalise = true\n[finetune]\ncount = 4\nepochs = 1\nlabel_weight = 0.5\n"
+    tuned += "scales = [1.0, 2.0]\nflip = true\n"
     (here / "road.toml").write_text(tuned.replace("[network]", 'precisions = ["int8"]\nreport = false\n[network]'))
     done = roadseg("pipeline", "road.toml", "--json")
     assert done.code == 0, done.err
@@ -108,6 +109,8 @@ def test_int8_can_be_made_of_weights_that_were_learned_for_it(roadseg, here):
     told = roadseg("inspect", here / "out" / "model_int8.onnx", "--json").json["provenance"]
     assert (told["onnx"], told["ranges"]) == (made["model_tuned.onnx"], made["model_tuned.ranges"])
     assert (told["float_onnx"], told["float_ranges"]) == (made["model_equalised.onnx"], made["model.ranges"])
+    tuning = read_manifest(here / "out" / "model_tuned.ranges", "ranges").details_as(TunedDetails).tuning
+    assert tuning == Tuning(1, 4, 3e-3, 0, label_weight=0.5, views=Views((1.0, 2.0), flip=True))
     before = states(here)
     assert roadseg("pipeline", "road.toml").code == 0
     assert states(here) == before
