@@ -25,6 +25,7 @@ from .gpus import GPUS, Gpu
 from .quantize import quantize
 from .rest import Rest
 from .sensitivity import Sensitivity, partition, try_parts
+from .sources import Source, keep, make_sources, sources_folder
 from .trial import REPAIRS, Point, Repair, Trial, pixels_sha256
 from .verdict import Verdict, judge
 
@@ -39,6 +40,8 @@ class SearchReport:
     path: Path
     """The INT8 model."""
     sha256: str
+    model: Path
+    """The float model that it was made from: the one that was given, or that equalised."""
     ranges: Path
     """The file that its scales are from."""
     layers: Path
@@ -84,7 +87,7 @@ class Layers:
 
 def search(
     model: Path,
-    ranges: Path | Sequence[Path],
+    ranges: Path | Sequence[Path] | None,
     dataset: Dataset,
     *,
     budget: float,
@@ -97,17 +100,21 @@ def search(
 ) -> SearchReport:
     """Write the INT8 model that loses at most `budget`, with as few operations left in float as a ranking allows.
 
-    Of several files of ranges the one is taken that loses least with everything in INT8. If that is too much, the
-    model is repaired, where there are frames to do it on: the weights of the first layers are rounded anew, then
-    biases corrected; what does not help is not done from then on. If it still is too much, modules are tried alone
-    in INT8, and what those consist of that lose most. Layers go back to float in the order of what they lose for
-    the time that they save, as few of them as the budget asks for, and those return to INT8 that the last of them
-    made needless. What was tried alone is kept in a file beside `out`, so that an interrupted search goes on. The
-    frames stay in memory, because every trial reads them.
+    Of several files of ranges the one is taken that loses least with everything in INT8. Without any, the model is
+    calibrated by every method, as it is and equalised; what is taken of that is left beside `out`, see `keep`.
+
+    If INT8 loses too much, the model is repaired, where there are frames to do it on: the weights of the first
+    layers are rounded anew, then biases corrected; what does not help is not done from then on. If it still loses
+    too much, modules are tried alone in INT8, and what those consist of that lose most. Layers go back to float in
+    the order of what they lose for the time that they save, as few of them as the budget asks for, and those
+    return to INT8 that the last of them made needless.
+
+    Ranges, and what was tried alone, are kept beside `out` until they are not needed any more, so that an
+    interrupted search goes on. The frames stay in memory, because every trial reads them.
 
     Args:
         model: float32, as `export` writes it.
-        ranges: what `calibrate` wrote for it; several to choose from.
+        ranges: what `calibrate` wrote for it; several to choose from; None to make them, on frames of `repair`.
         dataset: to choose layers on; with labels mIoU is measured, without them agreement with the float model.
         budget: percentage points that may be lost.
         out: the INT8 model; the layers that stay float go beside it, as `.layers.toml`.
@@ -121,59 +128,58 @@ def search(
         ArtifactError: if a file cannot be read, is damaged, or is no model or no ranges.
         CalibrationError: if the model is typed already or has nothing to quantise, or the ranges are of another.
         DataError: if labels are of other classes than the model's.
-        UsageError: if there are no frames, or the budget is negative.
+        UsageError: if there are no frames, or nothing to take ranges from, or the budget is negative.
     """
-    files = [ranges] if isinstance(ranges, Path) else list(ranges)
+    files = [ranges] if isinstance(ranges, Path) else ranges
     samples = [dataset[index] for index in spread(len(dataset), count)]
-    if not samples or not files or budget < 0:
+    if not samples or not (repair if files is None else files) or budget < 0:
         raise UsageError(
-            "a search needs frames, ranges, and a budget of 0 or more points; "
-            f"got {len(samples)}, {len(files)}, {budget:g}."
+            "a search needs frames, ranges or frames to make them on, and a budget of 0 or more points; "
+            f"got {len(samples)}, {len(files or ())}, {budget:g}."
         )
     trial = Trial(model, samples, gpu, repair, rest)
     for labelled in (dataset, judged or dataset):
         refuse_other_classes(labelled, trial.reference.spec)
-    whole = {file: trial.measure(file, ()) for file in files}
-    best = min(files, key=lambda file: whole[file].drop)
-    search = Search(trial, best, budget, whole[best])
-    alone = Sensitivity({}, {})
+    if files is None and repair is not None:
+        sources = make_sources(model, repair, sources_folder(model, repair, out))
+    else:
+        sources = [Source(model, file) for file in files or ()]
+    whole = {source: trial.of(source.model).measure(source.ranges, ()) for source in sources}
+    best = min(sources, key=lambda source: whole[source].drop)
+    trial = trial.of(best.model)
+    search = Search(trial, best.ranges, budget, whole[best])
     if not search.enough(0):
-        facts = (sha256_file(model), sha256_file(best), pixels_sha256(samples), rest)
-        alone = try_parts(
-            partition(trial.layers),
-            lambda layers: trial.measure(best, [other for other in trial.layers if other not in layers]).drop,
-            budget,
-            out.with_suffix(".sensitivity.json"),
-            sha256_bytes(" ".join(facts).encode()),
-        )
-        search.ranked = rank(alone.layers, trial.saved_s(best))
+        search.order_layers(out.with_suffix(".sensitivity.json"))
     chosen = fewest(len(search.ranked), search.enough)
     if chosen == len(trial.layers):
         worst = search.ranked[-1]
+        known = "Equalise the model, calibrate by another method, or use" if files else "Use"
         raise CalibrationError(
             f"no INT8 model of {model} loses at most {budget:g} points with these ranges: even "
-            f"{worst} alone loses {alone.layers[worst]:.2f}. Equalise the model, calibrate by another method, or "
-            "use FP16."
+            f"{worst} alone loses {search.alone.layers[worst]:.2f}. {known} FP16."
         )
     needed, point = search.trim(chosen)
-    kept = {layer: alone.layers[layer] for layer in needed}
+    kept = {layer: search.alone.layers[layer] for layer in needed}
     layers = out.with_suffix(".layers.toml")
-    trial.write(out, best, kept, point.repaired)
+    trial.write(out, best.ranges, kept, point.repaired)
     write_atomically(layers, layers_text(kept).encode())
-    others = [whole[file] for file in files if file != best]
+    verdict = verdict_on(trial, best.ranges, out, samples if judged is None else list(judged), bool(kept), budget)
+    if files is None:
+        best = keep(best, model, out)
     return SearchReport(
         path=out,
         sha256=sha256_file(out),
-        ranges=best,
+        model=best.model,
+        ranges=best.ranges,
         layers=layers,
         frames=len(samples),
         float_miou=trial.float_miou,
         budget=budget,
         chosen=point,
-        points=(*others, *search.tried),
-        parts=alone.parts,
+        points=(*(whole[source] for source in sources if whole[source] is not search.tried[0]), *search.tried),
+        parts=search.alone.parts,
         kept=kept,
-        verdict=verdict_on(trial, best, out, samples if judged is None else list(judged), bool(kept), budget),
+        verdict=verdict,
     )
 
 
@@ -184,6 +190,8 @@ class Search:
         self.trial = trial
         self.ranges = ranges
         self.budget = budget
+        self.alone = Sensitivity({}, {})
+        """What parts of the model lose; nothing before that was asked for."""
         self.ranked: list[str] = []
         """Layers, in the order in which they go back to float."""
         self.points: dict[int, Point] = {}
@@ -196,6 +204,25 @@ class Search:
         if count not in self.points:
             self.points[count] = self._best(count)
         return self.points[count].drop <= self.budget
+
+    def order_layers(self, memory: Path) -> None:
+        """Try parts of the model alone in INT8, and find the order in which its layers go back to float.
+
+        Args:
+            memory: file that keeps what was measured, see `try_parts`.
+        """
+        trial = self.trial
+        files = (sha256_file(path) for path in (trial.model, self.ranges))
+        self.alone = try_parts(
+            partition(trial.layers),
+            lambda layers: (
+                trial.measure(self.ranges, [layer for layer in trial.layers if layer not in layers]).drop
+            ),
+            self.budget,
+            memory,
+            sha256_bytes(" ".join((*files, pixels_sha256(trial.samples), trial.rest)).encode()),
+        )
+        self.ranked = rank(self.alone.layers, trial.saved_s(self.ranges))
 
     def trim(self, count: int) -> tuple[list[str], Point]:
         """Of the first `count` layers, which are enough, those that have to stay float, and the model with them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import tempfile
@@ -106,6 +107,12 @@ class Trial:
         self.layers = tuple(place(load_float_model(model)).int8_outputs)
         self.float_miou: float | None = None
         """Percent; None without labels, and before anything was measured."""
+
+    def of(self, model: Path) -> Trial:
+        """The same with a model that answers alike and has the same layers, as `equalise` writes one."""
+        other = copy.copy(self)
+        other.model = model
+        return other
 
     def measure(self, ranges: Path, kept: Collection[str], repaired: Repair = "none") -> Point:
         """Compare the INT8 model of these ranges in which these layers stay float.

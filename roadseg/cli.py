@@ -317,7 +317,9 @@ def quantize(
     out: Out,
     ranges: Annotated[
         list[Path] | None,
-        typer.Option(help="What `roadseg calibrate` wrote; a --budget takes several to choose from."),
+        typer.Option(
+            help="What `roadseg calibrate` wrote; a --budget takes several to choose from, or makes them itself."
+        ),
     ] = None,
     layers: Annotated[
         Path | None, typer.Option(help="TOML file with the layers that stay float, as --budget writes it.")
@@ -339,7 +341,11 @@ def quantize(
         typer.Option(help="Split of --data for the verdict; without it, the frames that layers are chosen on."),
     ] = "",
     repair: Annotated[
-        str | None, typer.Option(help="Frames, split train, to repair the model on before layers stay float.")
+        str | None,
+        typer.Option(
+            help="Frames, split train, to repair the model on before layers stay float; without --ranges, to "
+            "equalise and calibrate it on too."
+        ),
     ] = None,
     target: Annotated[str, typer.Option(help="GPU to estimate latencies for, as roadseg.calib.GPUS names it.")] = (
         "orin_agx"
@@ -375,10 +381,10 @@ def quantize(
             log.warning("nobody has looked whether FP16 overflows; give frames (--data) to look on")
         emit(report, json)
         return
-    if data is None or not ranges or layers is not None or precision is not Precision.int8:
+    if data is None or not (ranges or repair) or layers is not None or precision is not Precision.int8:
         raise UsageError(
-            "--budget is for --precision int8; it needs --ranges, and --data to measure on, and finds the layers "
-            "itself."
+            "--budget is for --precision int8; it needs --ranges, or --repair to make them on, and --data to "
+            "measure on, and finds the layers itself."
         )
     if split == "train" and judge_split in ("", "train"):
         log.warning(
@@ -387,7 +393,7 @@ def quantize(
         )
     found = calib.search(
         model,
-        ranges,
+        ranges or None,
         open_data(data, split),
         budget=budget,
         out=out,
@@ -403,7 +409,7 @@ def quantize(
             console.print(harm(found.parts))
         console.print(curve(found.points, found.verdict.gpu))
         console.print(table(found.verdict))
-    if found.kept and not calib.is_equalised(model):
+    if found.kept and ranges and not calib.is_equalised(model):
         log.warning(
             "layers in float: %d; fewer may do if the model is equalised before it is calibrated "
             "(roadseg equalise)",

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from roadseg.runtime import CAMVID, Key, LabelSet, ModelSpec, Sample
+from roadseg.runtime import CAMVID, Key, LabelSet, ModelSpec, Sample, sha256_bytes
 from roadseg.runtime.onnxfile import (
     PRECISION_KEY,
     PROVENANCE_KEY,
@@ -34,6 +34,10 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    @property
+    def fingerprint(self) -> str:
+        return sha256_bytes(b"".join(array.tobytes() for array in (*self.frames, *self.labels)))
 
     def __getitem__(self, index: int) -> Sample:
         return Sample(self.keys[index], self.frames[index], self.labels[index] if self.labels else None)
@@ -230,3 +234,44 @@ def tensors():
         return list(observe.observe(model, spec, names, frames, "look"))
 
     return look
+
+
+@pytest.fixture
+def spoilt(graph, save, tmp_path):
+    """Three convolutions. Of what the second reads, one map is ten thousand times larger, and has no weight."""
+    model = graph(
+        """g (uint8[1,8,8,3] frames) => (uint8[1,8,8] labels) {
+            bytes = Cast<to=1>(frames)
+            planes = Transpose<perm=[0,3,1,2]>(bytes)
+            first = Conv(planes, w1)
+            second = Conv(first, w2)
+            third = Conv(second, w3, b3)
+            best = ArgMax<axis=1, keepdims=0>(third)
+            labels = Cast<to=2>(best)
+        }""",
+        w1=np.array([1e4, 1, 1, 1], np.float32)[:, None, None, None]
+        * np.random.default_rng(1).uniform(0.1, 1, (4, 3, 1, 1)).astype(np.float32),
+        w2=np.array([0, 1, 1, 1], np.float32)[None, :, None, None]
+        * np.random.default_rng(2).normal(size=(4, 4, 1, 1)).astype(np.float32),
+        w3=(2, 4, 1, 1),
+        b3=np.array([0, 0], np.float32),
+    )
+    return save(tmp_path / "spoilt.onnx", model, ModelSpec("spoilt", 8, 8, classes=("road", "sky")))
+
+
+@pytest.fixture
+def hopeless(graph, save, tmp_path):
+    """One layer, which reads a map ten thousand times larger than those that count."""
+    model = graph(
+        """g (uint8[1,8,8,3] frames) => (uint8[1,8,8] labels) {
+            bytes = Cast<to=1>(frames)
+            planes = Transpose<perm=[0,3,1,2]>(bytes)
+            maps = Mul(planes, unlike)
+            logits = Conv(maps, w)
+            best = ArgMax<axis=1, keepdims=0>(logits)
+            labels = Cast<to=2>(best)
+        }""",
+        unlike=np.array([1e4, 1, 1], np.float32)[:, None, None],
+        w=np.array([[0, 1, -1], [0, -1, 1]], np.float32)[:, :, None, None],
+    )
+    return save(tmp_path / "only.onnx", model, ModelSpec("only", 8, 8, classes=("road", "sky")))

@@ -24,29 +24,6 @@ def point(ms, drop, kept=0, repaired="none"):
 
 
 @pytest.fixture
-def spoilt(graph, save, tmp_path):
-    """Three convolutions. Of what the second reads, one map is ten thousand times larger, and has no weight."""
-    model = graph(
-        """g (uint8[1,8,8,3] frames) => (uint8[1,8,8] labels) {
-            bytes = Cast<to=1>(frames)
-            planes = Transpose<perm=[0,3,1,2]>(bytes)
-            first = Conv(planes, w1)
-            second = Conv(first, w2)
-            third = Conv(second, w3, b3)
-            best = ArgMax<axis=1, keepdims=0>(third)
-            labels = Cast<to=2>(best)
-        }""",
-        w1=np.array([1e4, 1, 1, 1], np.float32)[:, None, None, None]
-        * np.random.default_rng(1).uniform(0.1, 1, (4, 3, 1, 1)).astype(np.float32),
-        w2=np.array([0, 1, 1, 1], np.float32)[None, :, None, None]
-        * np.random.default_rng(2).normal(size=(4, 4, 1, 1)).astype(np.float32),
-        w3=(2, 4, 1, 1),
-        b3=np.array([0, 0], np.float32),
-    )
-    return save(tmp_path / "spoilt.onnx", model, ModelSpec("spoilt", 8, 8, classes=("road", "sky")))
-
-
-@pytest.fixture
 def shifted(graph, save, tmp_path):
     """Convolutions, of which one behind the first has weights that rounding makes smaller, all of them.
 
@@ -166,23 +143,14 @@ def test_what_was_measured_on_other_frames_does_not_count(spoilt, ranges, frames
     assert sum(len(kept) == 2 for kept in calls) == 3
 
 
-def test_a_budget_that_no_int8_model_keeps_is_told(graph, save, frames, tmp_path):
-    model = graph(
-        """g (uint8[1,8,8,3] frames) => (uint8[1,8,8] labels) {
-            bytes = Cast<to=1>(frames)
-            planes = Transpose<perm=[0,3,1,2]>(bytes)
-            maps = Mul(planes, unlike)
-            logits = Conv(maps, w)
-            best = ArgMax<axis=1, keepdims=0>(logits)
-            labels = Cast<to=2>(best)
-        }""",
-        unlike=np.array([1e4, 1, 1], np.float32)[:, None, None],
-        w=np.array([[0, 1, -1], [0, -1, 1]], np.float32)[:, :, None, None],
-    )
-    path = save(tmp_path / "only.onnx", model, ModelSpec("only", 8, 8, classes=("road", "sky")))
-    calibrate(path, frames, out=tmp_path / "ranges", method="minmax")
-    with pytest.raises(CalibrationError, match=r"no INT8 model of .* loses at most 1 points .* even logits alone"):
-        search(path, tmp_path / "ranges", frames, budget=1, out=tmp_path / "int8.onnx")
+def test_a_budget_that_no_int8_model_keeps_is_told(hopeless, frames, tmp_path):
+    calibrate(hopeless, frames, out=tmp_path / "ranges", method="minmax")
+    with pytest.raises(
+        CalibrationError, match=r"no INT8 model of .* loses at most 1 points .* even logits alone .* Equalise"
+    ):
+        search(hopeless, tmp_path / "ranges", frames, budget=1, out=tmp_path / "int8.onnx")
+    with pytest.raises(CalibrationError, match=r"even logits alone loses [0-9.]+\. Use FP16\."):
+        search(hopeless, None, frames, budget=1, out=tmp_path / "int8.onnx", repair=frames)
     assert not (tmp_path / "int8.onnx").exists()
 
 

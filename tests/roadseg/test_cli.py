@@ -90,6 +90,17 @@ def test_a_budget_ends_with_a_verdict(roadseg, made, stranger, tmp_path):
     assert "a network hardly errs" not in table
 
 
+def test_a_budget_needs_no_ranges_where_there_are_frames_to_make_them_on(roadseg, made, stranger, tmp_path):
+    data = ["--data", f"folder:{stranger / 'data'}", "--count", 2, "--repair", f"folder:{stranger / 'data'}"]
+    wanted = [made / "m.onnx", "--precision", "int8", *data, "--out", tmp_path / "int8.onnx"]
+    found = roadseg("quantize", *wanted, "--budget", 100, "--json").json
+    again = ["--ranges", found["ranges"], "--layers", found["layers"], "--out", tmp_path / "again.onnx"]
+    assert found["ranges"] == str(tmp_path / "int8.ranges")
+    done = roadseg("quantize", found["model"], "--precision", "int8", *again, "--json")
+    assert done.json["sha256"] == found["sha256"]
+    assert roadseg("lint", tmp_path / "int8.onnx").code == 0
+
+
 def test_a_budget_that_int8_exceeds_tells_where_int8_does_harm(roadseg, made, stranger, tmp_path):
     ranges = read_ranges(made / "m.ranges")
     spoilt = list(ranges.amax)[1]
@@ -154,7 +165,7 @@ def test_a_budget_finds_layers_that_can_be_given_again(roadseg, made, stranger, 
     again = roadseg(*quantize, "--layers", layers, "--out", tmp_path / "again.onnx", "--json").json
     assert again["sha256"] == found["sha256"]
     refused(roadseg(*quantize, *data, "--out", tmp_path / "no.onnx"), 2, "--repair are for a --budget; give one")
-    refused(roadseg(*quantize, "--budget", 1, "--out", tmp_path / "no.onnx"), 2, "it needs --ranges, and --data")
+    refused(roadseg(*quantize, "--budget", 1, "--out", tmp_path / "no.onnx"), 2, "it needs --ranges, or --repair")
     twice = ["--ranges", made / "m.ranges"]
     refused(roadseg(*quantize, *twice, "--out", tmp_path / "no.onnx"), 2, "several --ranges are for a --budget")
     wrong = [*data, "--budget", 1, "--target", "orin"]
