@@ -218,6 +218,25 @@ def test_biases_are_corrected_before_layers_go_back_to_float(shifted, frames, tm
     assert any(name.endswith("/corrected_bias") for name in corrected)
 
 
+class Losing:
+    """A trial: every layer in INT8 loses so many points, all together fewer if the model is repaired."""
+
+    def __init__(self, losses, gains=None):
+        self.losses = losses
+        self.repair = () if gains else None
+        self.gains = {"none": 0} | (gains or {})
+
+    def measure(self, ranges, kept, repaired="none"):
+        lost = sum(loss for layer, loss in self.losses.items() if layer not in kept)
+        return point(1, lost - self.gains[repaired], len(kept), repaired)
+
+    def search(self, budget):
+        """A search that has measured everything in INT8, and puts layers back to float in this order."""
+        found = Search(self, None, budget, self.measure(None, ()))
+        found.ranked = list(self.losses)
+        return found
+
+
 @pytest.mark.parametrize(
     ("gains", "repaired"),
     [
@@ -227,17 +246,8 @@ def test_biases_are_corrected_before_layers_go_back_to_float(shifted, frames, tm
     ],
 )
 def test_behind_the_first_time_a_model_is_repaired_only_as_helped_most_then(gains, repaired):
-    class Losing:
-        """Loses a point for every layer of three in INT8, and less if it is repaired."""
-
-        repair = ()
-
-        def measure(self, ranges, kept, repaired="none"):
-            gained = dict(zip(REPAIRS, (0, *gains), strict=True))[repaired]
-            return point(1, 3 - len(kept) - gained, len(kept), repaired)
-
-    found = Search(Losing(), None, 0.1, point(1, 3))
-    found.ranked = ["a", "b", "c"]
+    losing = Losing(dict.fromkeys("abc", 1), dict(zip(REPAIRS[1:], gains, strict=True)))
+    found = losing.search(budget=0.1)
     assert [found.enough(count) for count in range(4)] == [False, False, False, True]
     assert [(p.kept, p.repaired) for p in found.tried if p.repaired != "none"] == repaired
     tried = len(found.tried)
@@ -246,16 +256,8 @@ def test_behind_the_first_time_a_model_is_repaired_only_as_helped_most_then(gain
 
 
 def test_layers_that_a_later_one_makes_needless_return_to_int8():
-    losses = {"a": 0.25, "b": 0.125, "c": 0.0625, "large": 2.0, "e": 0.0}
-
-    class Losing:
-        repair = None
-
-        def measure(self, ranges, kept, repaired="none"):
-            return point(1, sum(losses.values()) - sum(losses[layer] for layer in kept), len(kept), repaired)
-
-    found = Search(Losing(), None, 0.3, Losing().measure(None, ()))
-    found.ranked = list(losses)
+    losing = Losing({"a": 0.25, "b": 0.125, "c": 0.0625, "large": 2.0, "e": 0.0})
+    found = losing.search(budget=0.3)
     count = fewest(5, found.enough)
     assert found.ranked[:count] == ["a", "b", "c", "large"]
     kept, chosen = found.trim(count)
@@ -265,14 +267,7 @@ def test_layers_that_a_later_one_makes_needless_return_to_int8():
 
 
 def test_where_one_layer_is_enough_there_is_nothing_to_trim():
-    class Losing:
-        repair = None
-
-        def measure(self, ranges, kept, repaired="none"):
-            return point(1, 1 - len(kept), len(kept))
-
-    found = Search(Losing(), None, 0.3, point(1, 1))
-    found.ranked = ["a", "b"]
+    found = Losing({"a": 1, "b": 0}).search(budget=0.3)
     assert fewest(2, found.enough) == 1
     tried = len(found.tried)
     assert found.trim(1) == (["a"], found.points[1])
