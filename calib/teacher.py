@@ -1,7 +1,7 @@
-"""What a float32 model answers about a frame, looked at once or, to be more often right, several times.
+"""What a float32 model answers about a frame, looked at once or, to be right more often, several times.
 
-A network is surer of what it sees mirrored and enlarged too: averaged over such views, its classes are better than
-those of one view. An exported model has one size, so an enlarged frame is looked at in tiles of that size.
+Averaged over a frame enlarged, and mirrored, a network's classes are right more often than from the frame as it
+is; papers call such figures multi-scale. An exported model has one size, so an enlarged frame is seen in tiles.
 """
 
 from __future__ import annotations
