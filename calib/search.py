@@ -109,8 +109,8 @@ def search(
     the order of what they lose for the time that they save, as few of them as the budget asks for, and those
     return to INT8 that the last of them made needless.
 
-    Ranges, and what was tried alone, are kept beside `out` until they are not needed any more, so that an
-    interrupted search goes on. The frames stay in memory, because every trial reads them.
+    Ranges that are made, and what was tried alone, are kept beside `out`, so that an interrupted search goes on.
+    The frames stay in memory, because every trial reads them.
 
     Args:
         model: float32, as `export` writes it.
