@@ -52,6 +52,7 @@ from roadseg.runtime import (
     Segmenter,
     compare,
     parse_size,
+    sha256_bytes,
     sha256_file,
     write_atomically,
 )
@@ -72,6 +73,8 @@ TUNED: dict[str, Any] = {"epochs": 2, "label_weight": 1}
 """How models are fine-tuned with labels, on all of `train`."""
 TUNED_ALIKE: dict[str, Any] = {"epochs": 8, "label_weight": 1, "count": IMAGES}
 """The same on the images that everybody has."""
+UNLABELLED: dict[str, Any] = {"epochs": 8, "scales": (1, 1.5), "flip": True, "count": IMAGES}
+"""On those without their labels, from more views of them than one."""
 COMPUTE_CAPABILITY = "8.6"
 PEERS = Path(__file__).with_name("peers_int8.py")
 
@@ -130,7 +133,7 @@ def repaired(model: Path, context: Context) -> Path:
 
 
 def searched(model: Path, context: Context) -> Path:
-    """What `roadseg quantize --budget --repair` finds on frames of `train`."""
+    """What `roadseg quantize --budget --repair` finds on frames of `train`, ranges and equalising included."""
     samples = [context.train[i] for i in calib.choose(context.train, SEARCHED, SEARCH_SEED)]
     return search(model, context, samples, BUDGET)
 
@@ -140,23 +143,17 @@ def searched_on_val(model: Path, context: Context) -> Path:
     return search(model, context, context.val, BUDGET_ON_VAL)
 
 
-def equalised_and_searched(model: Path, context: Context) -> Path:
-    """The same of the equalised model, with ranges of its own."""
-    return searched_on_val(equalised(model, context), context)
-
-
 def search(model: Path, context: Context, samples: Sequence[Sample], budget: float) -> Path:
-    """What a search finds with the ranges of all methods to choose from, and repairs to make."""
-    files = [ranges(model, method, context) for method in METHODS]
+    """What is found without ranges."""
     out = context.folder / "searched.onnx"
-    return calib.search(model, files, samples, budget=budget, out=out, repair=context.train).path
+    return calib.search(model, None, samples, budget=budget, out=out, repair=context.train).path
 
 
 def tuned(settings: dict[str, Any]) -> Maker:
-    """A maker of the float32 model that `roadseg finetune --label-weight` writes; once, for that takes a while."""
+    """A maker of the float32 model that `roadseg finetune` writes; once, for that takes a while."""
 
     def make(model: Path, context: Context) -> Path:
-        out = context.folder / f"tuned_{settings.get('count', 'all')}.onnx"
+        out = context.folder / f"tuned_{sha256_bytes(json.dumps(settings).encode())}.onnx"
         if not out.exists():
             calib.finetune(model, ranges(model, "entropy", context), context.train, out=out, **settings)
         return out
@@ -205,7 +202,7 @@ ROWS: dict[str, Maker] = {
     "INT8, equalised, minmax, biases corrected": repaired,
     "INT8, searched": searched,
     "INT8, searched on val": searched_on_val,
-    "INT8, equalised, searched on val": equalised_and_searched,
+    f"INT8, fine-tuned without labels on the {IMAGES} frames": tuned_int8(UNLABELLED),
     f"INT8, fine-tuned with labels of the {IMAGES} frames": tuned_int8(TUNED_ALIKE),
     "FP32, fine-tuned with labels": tuned(TUNED),
     "INT8, fine-tuned with labels": tuned_int8(TUNED),
@@ -221,7 +218,7 @@ ROWS: dict[str, Maker] = {
 SIDE_BY_SIDE = (
     "INT8, entropy",
     "INT8, searched on val",
-    "INT8, equalised, searched on val",
+    f"INT8, fine-tuned without labels on the {IMAGES} frames",
     f"INT8, fine-tuned with labels of the {IMAGES} frames",
     "ORT",
     "ORT, per channel, symmetric, float biases",
@@ -395,9 +392,11 @@ multiply-accumulate operations in layers whose data and weights are both 8 bits.
 ours; ORT is `onnxruntime.quantization.quantize_static`, behind `quant_pre_process`; ModelOpt is \
 `modelopt.onnx.quantization.quantize`. A row of theirs without more words has the tool's defaults.
 
-Three rows are of what `roadseg finetune` made of the network with labels, which nobody else here has: of the \
-{IMAGES} frames {TUNED_ALIKE["epochs"]} times, or of all of `train` {TUNED["epochs"]} times. The row of FP32 \
-tells what more training gains, that of INT8 beside it what rounding leaves of that.
+Four rows are of what `roadseg finetune` made of the network, and may be better than the network was. Without \
+labels it saw the {IMAGES} frames {UNLABELLED["epochs"]} times (`--scales 1,1.5 --flip`), and learned from no \
+more than what the others calibrate on. With labels, which nobody else here has, it saw them \
+{TUNED_ALIKE["epochs"]} times, or all of `train` {TUNED["epochs"]} times. The row of FP32 tells what more \
+training gains, that of INT8 beside it what rounding leaves of that.
 
 All get the file that `roadseg export` writes, from frames to labels. Of it ORT makes the normalisation 8 bits \
 too, and logits before and after they are resized; ModelOpt the logits before.
