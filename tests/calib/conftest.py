@@ -67,6 +67,12 @@ def scenes():
     return make
 
 
+@pytest.fixture
+def frames(scenes) -> Frames:
+    """Six frames of 8x8."""
+    return scenes(groups=(6,))
+
+
 @pytest.fixture(scope="session")
 def graph():
     """A function that makes a model of ONNX text; weights not given are drawn at random."""

@@ -55,11 +55,6 @@ def shifted(graph, save, tmp_path):
 
 
 @pytest.fixture
-def frames(scenes):
-    return scenes(groups=(6,))
-
-
-@pytest.fixture
 def ranges(spoilt, frames, tmp_path):
     calibrate(spoilt, frames, out=tmp_path / "spoilt.ranges", method="minmax")
     return tmp_path / "spoilt.ranges"
